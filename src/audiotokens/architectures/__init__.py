@@ -1,0 +1,1 @@
+"""Codec families, one file each: configuration, modules, named variants."""

@@ -1,0 +1,201 @@
+"""Convolutions over time, with zero padding, as steps.
+
+T samples become ceil(T / stride) frames. `lookahead` is the number of samples after a frame's own hop that the frame
+reads: 0 is causal, `centered(...)` is symmetric; the rest of the kernel reads the past.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiotokens.nn.block import Block, Reach, State, concat_time
+
+
+def centered(kernel: int, *, stride: int = 1, dilation: int = 1) -> int:
+    """Look-ahead of a symmetric kernel; an odd sample of padding goes to the past."""
+    return ((kernel - 1) * dilation + 1 - stride) // 2
+
+
+class Windowed(Block):
+    """Base of blocks that read a window of `span` samples every `stride` samples.
+
+    A subclass maps a piece that holds whole windows in `apply_windows`. The state is the samples that windows still to
+    come will read; it starts as the zero padding on the left.
+    """
+
+    def __init__(self, channels: int, *, span: int, stride: int, lookahead: int) -> None:
+        super().__init__()
+        if not 0 <= lookahead <= span - stride:
+            raise ValueError(f"lookahead is {lookahead}, expected 0 to span - stride = {span - stride}")
+        self.channels, self.span, self.stride = channels, span, stride
+        self.past = span - stride - lookahead
+        self.lookahead = lookahead
+
+    @property
+    def reach(self) -> Reach:
+        return Reach(self.past, self.lookahead, Fraction(self.stride))
+
+    def initial_state(self, batch: int, *, like: Tensor) -> State:
+        return (like.new_zeros(batch, self.past, self.channels).mT,)
+
+    def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
+        x = concat_time(state[0], x)
+        if final:
+            frames = -(-(x.shape[2] - self.past) // self.stride)
+            missing = max((frames - 1) * self.stride + self.span - x.shape[2], 0) if frames else 0
+            x = concat_time(x, x.new_zeros(x.shape[0], missing, x.shape[1]).mT)
+        else:
+            frames = max((x.shape[2] - self.span) // self.stride + 1, 0)
+        if frames:
+            y = self.apply_windows(x[..., : (frames - 1) * self.stride + self.span])
+        else:
+            y = x.new_zeros(x.shape[0], self.outputs, 0)
+        return y, (x[..., frames * self.stride :],)
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the output."""
+        return self.channels
+
+    def apply_windows(self, x: Tensor) -> Tensor:
+        """Map `[B, C, (n - 1) * stride + span]` to n frames `[B, C', n]`."""
+        raise TypeError(f"{type(self).__name__} has no apply_windows")
+
+
+class Conv1d(Windowed):
+    """Convolution `[B, inputs, T]` to `[B, outputs, ceil(T / stride)]`."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        lookahead: int = 0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(inputs, span=(kernel - 1) * dilation + 1, stride=stride, lookahead=lookahead)
+        self.conv = nn.Conv1d(inputs, outputs, kernel, stride, dilation=dilation, groups=groups, bias=bias)
+
+    @property
+    def outputs(self) -> int:
+        return self.conv.out_channels
+
+    def apply_windows(self, x: Tensor) -> Tensor:
+        result: Tensor = self.conv(x)
+        return result
+
+
+class DepthwiseConv1d(Windowed):
+    """One kernel per channel, stride 1, no bias; the taps start near the identity.
+
+    Runs as shifted multiply-adds on channels-last memory, several times faster on a CPU than a grouped convolution.
+    """
+
+    def __init__(self, channels: int, kernel: int, *, lookahead: int = 0, noise: float = 0.1) -> None:
+        super().__init__(channels, span=kernel, stride=1, lookahead=lookahead)
+        taps = noise * torch.randn(kernel, channels)
+        taps[kernel - 1 - lookahead] += 1.0
+        self.taps = nn.Parameter(taps)
+
+    def apply_windows(self, x: Tensor) -> Tensor:
+        result: Tensor = _ShiftedTaps.apply(x.mT, self.taps)
+        return result.mT
+
+
+class _ShiftedTaps(torch.autograd.Function):
+    """y[b, t, c] = sum_j taps[j, c] x[b, t + j, c], with both gradients written as the same shifted products."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, taps: Tensor) -> Tensor:
+        taps = taps.to(x.dtype)
+        ctx.save_for_backward(x, taps)
+        frames = x.shape[1] - taps.shape[0] + 1
+        y = x[:, :frames] * taps[0]
+        for shift in range(1, taps.shape[0]):
+            y.addcmul_(x[:, shift : shift + frames], taps[shift])
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        x, taps = ctx.saved_tensors
+        (dy,) = gradients
+        frames = dy.shape[1]
+        dx, dtaps = torch.zeros_like(x), torch.empty_like(taps)
+        for shift in range(taps.shape[0]):
+            dx[:, shift : shift + frames].addcmul_(dy, taps[shift])
+            dtaps[shift] = (dy * x[:, shift : shift + frames]).sum((0, 1))
+        return dx, dtaps
+
+
+class OverlapAdd(Block):
+    """Base of blocks that turn each frame into `span` samples and add them up every `hop` samples.
+
+    T frames become T hop samples: the first `lookahead` samples of the sum are dropped, and the surplus at the end.
+    A subclass makes the samples in `synthesize`. The state is the tail that frames still to come add to, and a tensor as
+    long as the samples still to be dropped.
+    """
+
+    def __init__(self, outputs: int, *, span: int, hop: int, lookahead: int = 0) -> None:
+        super().__init__()
+        if not 0 <= lookahead <= span - hop:
+            raise ValueError(f"lookahead is {lookahead}, expected 0 to span - hop = {span - hop}")
+        self.outputs, self.span, self.hop, self.lookahead = outputs, span, hop, lookahead
+
+    @property
+    def reach(self) -> Reach:
+        frames = -(-(self.span - self.hop) // self.hop)
+        return Reach(frames, -(-self.lookahead // self.hop), Fraction(1, self.hop))
+
+    def initial_state(self, batch: int, *, like: Tensor) -> State:
+        return like.new_zeros(batch, self.outputs, self.span - self.hop), like.new_zeros(self.lookahead)
+
+    def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
+        tail, to_drop = state
+        frames = x.shape[2]
+        if frames:
+            y = self.synthesize(x)
+            y = torch.cat([y[..., : tail.shape[2]] + tail, y[..., tail.shape[2] :]], 2)
+        else:
+            y = tail
+        ready, tail = y[..., : frames * self.hop], y[..., frames * self.hop :]
+        if final:
+            ready = torch.cat([ready, tail[..., : self.lookahead]], 2)
+        dropped = min(to_drop.shape[0], ready.shape[2])
+        return ready[..., dropped:], (tail, to_drop[dropped:])
+
+    def synthesize(self, x: Tensor) -> Tensor:
+        """Map n frames `[B, C, n]` to their sum `[B, outputs, (n - 1) * hop + span]`."""
+        raise TypeError(f"{type(self).__name__} has no synthesize")
+
+
+class ConvTranspose1d(OverlapAdd):
+    """Transposed convolution `[B, inputs, T]` to `[B, outputs, T stride]`; kernel at least the stride."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int, lookahead: int = 0) -> None:
+        super().__init__(outputs, span=kernel, hop=stride, lookahead=lookahead)
+        self.conv = nn.ConvTranspose1d(inputs, outputs, kernel, stride, bias=False)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
+        y, state = super().step(x, state, final=final)
+        return y + self.bias[:, None], state
+
+    def synthesize(self, x: Tensor) -> Tensor:
+        result: Tensor = self.conv(x)
+        return result
+
+
+def overlap_add(frames: Tensor, hop: int) -> Tensor:
+    """Add windows `[B, span, n]` up every `hop` samples to `[B, 1, (n - 1) hop + span]`."""
+    span, count = frames.shape[1], frames.shape[2]
+    length = (count - 1) * hop + span
+    return functional.fold(frames, (1, length), (1, span), stride=(1, hop)).flatten(2)

@@ -1,0 +1,26 @@
+"""Codes that do not depend on how the audio was fed.
+
+float32 kernels give other last bits for other batch sizes, lengths and thread counts, and near ties then flip codes.
+The cure is to compute latents in float64, to round them to float32 (two float64 results that differ by rounding noise
+round to one float32 value but for about one value in 10^8), and to search the books in float64.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def nearest(vectors: Tensor, book: Tensor) -> Tensor:
+    """Index of the nearest book entry by Euclidean distance; the lowest index wins a tie.
+
+    Args:
+        vectors: `[M, D]`.
+        book: `[N, D]`.
+
+    Returns:
+        int64 `[M]`.
+    """
+    # ||x - e||^2 less ||x||^2, which is the same for all entries.
+    scores = torch.addmm(book.square().sum(1), vectors, book.T, alpha=-2.0)
+    return scores.argmin(1)

@@ -1,0 +1,52 @@
+"""Pointwise layers: linear maps, norms, activations and scales over the channels of `[B, C, T]`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiotokens.nn.block import Pointwise
+
+
+class Linear(Pointwise):
+    """y = W x + b for every frame."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs, bias=bias)
+
+    def map(self, x: Tensor) -> Tensor:
+        result: Tensor = self.linear(x.mT)
+        return result.mT
+
+
+class LayerNorm(Pointwise):
+    """Normalization over the channels of each frame (Ba et al. 2016), in float32 or better."""
+
+    def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def map(self, x: Tensor) -> Tensor:
+        return functional.layer_norm(x.mT, self.weight.shape, self.weight, self.bias, self.eps).mT
+
+
+class SiLU(Pointwise):
+    """x sigmoid(x) (Elfwing et al. 2017)."""
+
+    def map(self, x: Tensor) -> Tensor:
+        return functional.silu(x)
+
+
+class ChannelScale(Pointwise):
+    """A learned factor per channel (LayerScale, Touvron et al. 2021)."""
+
+    def __init__(self, channels: int, *, start: float) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((channels,), start))
+
+    def map(self, x: Tensor) -> Tensor:
+        return (x.mT * self.scale).mT

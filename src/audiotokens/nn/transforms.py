@@ -1,0 +1,107 @@
+"""Fixed transforms as blocks: MDCT analysis, IMDCT and ISTFT synthesis."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from audiotokens.nn.block import Reach, State, mask_time
+from audiotokens.nn.conv import OverlapAdd, Windowed, overlap_add
+
+
+def mdct_basis(hop: int) -> Tensor:
+    """Windowed, orthonormal MDCT basis `[2 hop, hop]` in float64: analysis x B, synthesis by B transposed.
+
+    B[n, k] = w[n] sqrt(2/N) cos(pi/N (n + 1/2 + N/2)(k + 1/2)) with the sine window w (Princen et al. 1987): with time
+    aliasing cancelled by overlap-add, analysis followed by synthesis is the identity.
+    """
+    n = torch.arange(2 * hop, dtype=torch.float64)[:, None]
+    k = torch.arange(hop, dtype=torch.float64)[None]
+    window = torch.sin(math.pi / (2 * hop) * (n + 0.5))
+    return window * math.sqrt(2 / hop) * torch.cos(math.pi / hop * (n + 0.5 + hop / 2) * (k + 0.5))
+
+
+class MDCT(Windowed):
+    """`[B, 1, T]` to MDCT coefficients `[B, hop, ceil(T / hop)]`; frame t reads samples t hop to (t + 2) hop."""
+
+    basis: Tensor
+
+    def __init__(self, hop: int) -> None:
+        super().__init__(1, span=2 * hop, stride=hop, lookahead=hop)
+        self.register_buffer("basis", mdct_basis(hop).float(), persistent=False)
+
+    @property
+    def outputs(self) -> int:
+        return self.stride
+
+    def apply_windows(self, x: Tensor) -> Tensor:
+        return (x[:, 0].unfold(1, self.span, self.stride) @ self.basis.to(x.dtype)).mT
+
+
+class IMDCT(OverlapAdd):
+    """MDCT coefficients of T + 1 frames `[B, hop, T + 1]` to the T hop samples that they cover in pairs `[B, 1, T hop]`.
+
+    Inverts `MDCT` when the coefficients of the frame before the first one (zero where the signal begins) are put first.
+    """
+
+    basis: Tensor
+
+    def __init__(self, hop: int) -> None:
+        super().__init__(1, span=2 * hop, hop=hop, lookahead=hop)
+        self.register_buffer("basis", mdct_basis(hop).float().T.contiguous(), persistent=False)
+
+    def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
+        # The last half window has no partner to cancel its aliasing, so nothing is flushed at the end.
+        return super().step(x, state, final=False)
+
+    @property
+    def reach(self) -> Reach:
+        return Reach(0, 1, Fraction(1, self.hop))
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        return (lengths - 1).clamp(min=0) * self.hop
+
+    def synthesize(self, x: Tensor) -> Tensor:
+        return overlap_add((x.mT @ self.basis.to(x.dtype)).mT, self.hop)
+
+
+class ISTFT(OverlapAdd):
+    """Complex STFT frames to samples: `[B, 2 (n_fft / 2 + 1), T]` (real parts, then imaginary) to `[B, 1, T hop]`.
+
+    Hann window, least-squares overlap-add (Griffin and Lim 1984), with "same" trimming as in Vocos (Siuzdak 2023): frame
+    t is centred on the middle of its hop.
+    """
+
+    window: Tensor
+
+    def __init__(self, n_fft: int, hop: int) -> None:
+        if n_fft < 2 * hop or (n_fft - hop) % 2:
+            raise ValueError(f"n_fft is {n_fft}, expected at least 2 hops of {hop} and an even surplus over one")
+        super().__init__(2, span=n_fft, hop=hop, lookahead=(n_fft - hop) // 2)
+        self.n_fft = n_fft
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+
+    def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
+        return self._normalized(torch.cat([x, torch.ones_like(x[:, :1])], 1), state, final)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+        if lengths is not None:
+            x = mask_time(x, lengths)
+        return self._normalized(x, self.initial_state(x.shape[0], like=x), True)[0]
+
+    def _normalized(self, x: Tensor, state: State, final: bool) -> tuple[Tensor, State]:
+        y, state = super().step(x, state, final=final)
+        # Beyond an item's end there is no window at all.
+        return y[:, :1] / y[:, 1:].clamp(min=1e-11), state
+
+    def synthesize(self, x: Tensor) -> Tensor:
+        """Sum windowed frames and squared windows; the last channel marks the frames that exist."""
+        window = self.window.to(x.dtype)
+        real, imaginary = x[:, :-1].mT.chunk(2, 2)
+        frames = torch.fft.irfft(torch.complex(real, imaginary), self.n_fft) * window
+        squares = window.square() * x[:, -1:].mT
+        return torch.cat([overlap_add(frames.mT, self.hop), overlap_add(squares.mT, self.hop)], 1)

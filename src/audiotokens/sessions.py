@@ -1,0 +1,143 @@
+"""Streaming sessions of a `Codec`: state as a value."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiotokens.audio import WaveformLike, as_waveform
+from audiotokens.errors import AudioError, TokensError
+from audiotokens.nn.block import State
+from audiotokens.tokenizer import Decoder, Encoder
+from audiotokens.tokens import Tokens
+
+if TYPE_CHECKING:
+    from audiotokens.codec import Codec
+
+
+class _CodecSession:
+    """State shared by both directions: the net's tensors and counters of what went in and came out."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._state: State = ()
+        self._counters = {"received": 0, "returned": 0, "finished": 0}
+
+    def save(self) -> bytes:
+        from safetensors.torch import save as serialize
+
+        tensors = {f"state.{index}": tensor.clone().contiguous() for index, tensor in enumerate(self._state)}
+        metadata = {name: str(value) for name, value in self._counters.items()}
+        return serialize(tensors, {**metadata, "session": type(self).__name__, "fingerprint": self._codec.fingerprint})
+
+    def restore(self, state: bytes) -> None:
+        metadata, tensors = _parse_state(state)
+        expected = (type(self).__name__, self._codec.fingerprint)
+        found = (metadata.get("session"), metadata.get("fingerprint"))
+        if found != expected:
+            raise TokensError(f"the saved state is of {found[0]} {str(found[1])[:8]}, this is {expected[0]} {expected[1][:8]}")
+        self._state = tuple(tensors[f"state.{i}"].to(self._codec.device) for i in range(len(tensors)))
+        self._counters = {name: int(metadata[name]) for name in self._counters}
+
+    def fork(self) -> Self:
+        twin = copy.copy(self)
+        twin._counters = dict(self._counters)
+        return twin
+
+    def _check_open(self) -> None:
+        if self._counters["finished"]:
+            raise TokensError("the session is finished; start another one")
+
+
+class CodecEncoder(_CodecSession, Encoder):
+    """A running encoder of a `Codec`."""
+
+    def __init__(self, codec: Codec, num_codebooks: int) -> None:
+        super().__init__(codec)
+        self._books = num_codebooks
+        self._state = codec.encoder_net.initial_state(1, like=codec.sample_waveform)
+
+    def push(self, chunk: WaveformLike) -> Tokens | None:
+        self._check_open()
+        samples = as_waveform(chunk)
+        if samples.shape[0] != self._codec.spec.channels:
+            raise AudioError(f"the chunk has {samples.shape[0]} channels, expected {self._codec.spec.channels}")
+        tokens = self._advance(samples, final=False)
+        return tokens if tokens.codes.shape[1] else None
+
+    def finish(self) -> Tokens:
+        self._check_open()
+        if not self._counters["received"]:
+            raise AudioError("the stream ended before any sample came; push audio before finish")
+        self._counters["finished"] = 1
+        return self._advance(np.zeros((self._codec.spec.channels, 0), np.float32), final=True)
+
+    @torch.inference_mode()
+    def _advance(self, samples: np.ndarray, *, final: bool) -> Tokens:
+        codec = self._codec
+        # A stream shorter than the model's minimum is padded like a whole recording.
+        missing = codec.spec.min_samples - self._counters["received"] if final else 0
+        received = self._counters["received"] = self._counters["received"] + samples.shape[1]
+        if missing > 0:
+            samples = np.pad(samples, ((0, 0), (0, missing)))
+        x = codec.sample_waveform.new_tensor(samples)[None]
+        latents, self._state = codec.encoder_net.step(x, self._state, final=final)
+        stream = codec.code_stream(codec._quantize(latents, self._books)[0])
+        before = self._counters["returned"]
+        frames = self._counters["returned"] = before + stream.codes.shape[1]
+        hop = int(codec.spec.hop)
+        num_samples = (received if final else frames * hop) - before * hop
+        return codec._tokens({"codes": stream}, {}, num_samples, None)
+
+
+class CodecDecoder(_CodecSession, Decoder):
+    """A running decoder of a `Codec`."""
+
+    def __init__(self, codec: Codec, num_codebooks: int | None) -> None:
+        super().__init__(codec)
+        self._books = num_codebooks
+        self._state = codec.decoder_net.initial_state(1, like=codec.sample_latent)
+
+    def push(self, tokens: Tokens) -> np.ndarray:
+        self._check_open()
+        tokens = self._codec.checked(tokens, self._books)
+        codes = torch.from_numpy(np.array(tokens.codes)).to(self._codec.device)[None]
+        return self._advance(self._codec.quantizer.decode(codes), tokens.num_samples, final=False)
+
+    def finish(self) -> np.ndarray:
+        self._check_open()
+        self._counters["finished"] = 1
+        like = self._codec.sample_latent
+        dim = self._codec.quantizer.decode(torch.zeros(1, 1, 0, dtype=torch.long, device=like.device)).shape[1]
+        return self._advance(like.new_zeros(1, dim, 0), 0, final=True)
+
+    @torch.inference_mode()
+    def _advance(self, latents: Tensor, num_samples: int, *, final: bool) -> np.ndarray:
+        waveform, self._state = self._codec.decoder_net.step(latents, self._state, final=final)
+        self._counters["received"] += num_samples
+        due = self._codec.spec.output_length(self._counters["received"])
+        samples = waveform[0, :, : due - self._counters["returned"]].cpu().numpy()
+        if final:
+            missing = due - self._counters["returned"] - samples.shape[1]
+            samples = np.pad(samples, ((0, 0), (0, missing)))
+        self._counters["returned"] += samples.shape[1]
+        return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+def _parse_state(state: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
+    import json
+
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(state)
+        size = int.from_bytes(state[:8], "little")
+        metadata: dict[str, str] = json.loads(state[8 : 8 + size])["__metadata__"]
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise TokensError(f"the saved state cannot be read ({error}); save it again") from None
+    return metadata, tensors

@@ -1,0 +1,142 @@
+"""Frozen facts about a tokenizer: rates, books, latency, licence, origin."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from audiotokens.errors import TokensError
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """One named sequence of codes that a tokenizer makes.
+
+    Args:
+        name: key in `Tokens.streams`.
+        codebook_sizes: number of entries of each of the K books.
+        frame_rate: frames per second; 0 where the codes stand for the whole recording.
+    """
+
+    name: str
+    codebook_sizes: tuple[int, ...]
+    frame_rate: Fraction
+
+    @property
+    def num_codebooks(self) -> int:
+        """Number of books K."""
+        return len(self.codebook_sizes)
+
+    @property
+    def bitrate(self) -> float:
+        """Nominal bits per second with all books (0 for global codes)."""
+        return float(self.frame_rate) * sum(math.log2(size) for size in self.codebook_sizes)
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """Place of a tokenizer in the two surveys (Guo et al. 2025; Mousavi et al. 2025); free text in their terms."""
+
+    tokens: str = "acoustic"
+    encoder: str = ""
+    quantizer: str = ""
+    training: str = ""
+    objective: str = ""
+    domain: str = "speech"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a tokenizer is, takes and gives. All latencies are in samples at the input rate.
+
+    Args:
+        name: short name, such as "speech-16k".
+        sample_rate: rate of the waveforms that `encode` works on, in Hz.
+        output_sample_rate: rate of the waveforms that `decode` gives, in Hz.
+        channels: channels of input and output.
+        streams: the streams of codes in their order.
+        legal_prefixes: numbers of time-varying books (counted over the streams in order) that can be decoded.
+        architecture: family name.
+        can_encode: False for vocoders.
+        can_decode: False for encode-only tokenizers.
+        streamable: whether `encoder()` and `decoder()` are offered.
+        causal: whether neither side looks ahead beyond one frame.
+        lookahead: frame t of the codes is final once (t + 1) hop + lookahead samples are in.
+        decoder_lookahead: samples after the end of a frame's own hop that decoding it waits for.
+        receptive_field: samples that one frame's codes depend on.
+        min_samples: shorter input is padded with zeros to this length before encoding.
+        quirks: known deviations, each one sentence.
+        code_license: SPDX identifier.
+        weights_license: SPDX identifier.
+        training_data: one sentence.
+        source: paper or page.
+        taxonomy: place in the surveys.
+    """
+
+    name: str
+    sample_rate: int
+    output_sample_rate: int
+    streams: tuple[StreamSpec, ...]
+    legal_prefixes: tuple[int, ...]
+    channels: int = 1
+    architecture: str = ""
+    can_encode: bool = True
+    can_decode: bool = True
+    streamable: bool = False
+    causal: bool = False
+    lookahead: int = 0
+    decoder_lookahead: int = 0
+    receptive_field: int = 0
+    min_samples: int = 1
+    quirks: tuple[str, ...] = ()
+    code_license: str = "Apache-2.0"
+    weights_license: str = ""
+    training_data: str = ""
+    source: str = ""
+    taxonomy: Taxonomy = field(default_factory=Taxonomy)
+
+    @property
+    def num_codebooks(self) -> int:
+        """Number of time-varying books over all streams."""
+        return sum(stream.num_codebooks for stream in self.streams if stream.frame_rate > 0)
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """The slowest frame rate among the time-varying streams, in frames per second (0 if there are none)."""
+        return min((s.frame_rate for s in self.streams if s.frame_rate > 0), default=Fraction(0))
+
+    @property
+    def hop(self) -> Fraction:
+        """Input samples per frame of the slowest time-varying stream."""
+        if not self.frame_rate:
+            raise TokensError(f"{self.name} has no time-varying stream, so it has no hop")
+        return self.sample_rate / self.frame_rate
+
+    def bitrate(self, num_codebooks: int | None = None) -> float:
+        """Nominal bits per second of the first `num_codebooks` time-varying books (default: all)."""
+        left = self.check_prefix(num_codebooks)
+        total = 0.0
+        for stream in self.streams:
+            if stream.frame_rate > 0:
+                sizes = stream.codebook_sizes[:left]
+                total += float(stream.frame_rate) * sum(math.log2(size) for size in sizes)
+                left -= len(sizes)
+        return total
+
+    def check_prefix(self, num_codebooks: int | None) -> int:
+        """Return `num_codebooks` (default: the largest legal one).
+
+        Raises:
+            TokensError: it is not a legal prefix.
+        """
+        if num_codebooks is None:
+            return max(self.legal_prefixes)
+        if num_codebooks not in self.legal_prefixes:
+            legal = ", ".join(map(str, self.legal_prefixes))
+            raise TokensError(f"{self.name}: num_codebooks is {num_codebooks}, legal values are {legal}")
+        return num_codebooks
+
+    def output_length(self, num_samples: int) -> int:
+        """Samples that decoding gives for `num_samples` encoded ones: ceil(num_samples * output rate / input rate)."""
+        return -(-num_samples * self.output_sample_rate // self.sample_rate)
