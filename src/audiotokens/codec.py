@@ -116,7 +116,7 @@ class Codec(nn.Module, Tokenizer):
         """
         books = self.spec.check_prefix(num_codebooks)
         latents = self.encoder_net(waveforms.to(self.device, self._encoder_type), lengths.to(self.device))
-        codes = self._quantize(latents, books)
+        codes = self.quantize(latents, books)
         return {"codes": codes}, {"codes": self.encoder_net.output_lengths(lengths)}
 
     @torch.inference_mode()
@@ -141,7 +141,7 @@ class Codec(nn.Module, Tokenizer):
 
     @torch.inference_mode()
     def _encode(self, waveform: np.ndarray, num_codebooks: int) -> tuple[Streams, dict[str, Conditioning]]:
-        codes = self._quantize(self._latents(waveform), num_codebooks)
+        codes = self.quantize(self._latents(waveform), num_codebooks)
         return {"codes": self.code_stream(codes[0])}, {}
 
     @torch.inference_mode()
@@ -182,7 +182,8 @@ class Codec(nn.Module, Tokenizer):
             parts.append(part)
         return torch.cat(parts, 2)
 
-    def _quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
+    def quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
+        """Return the codes `[B, K, T]` of latents `[B, D, T]` with the first `num_codebooks` books."""
         # Rounding hides the last bits, in which float64 results still depend on shapes and threads.
         latents = latents.float()
         if isinstance(self.quantizer, ResidualVectorQuantizer):

@@ -13,7 +13,7 @@ from audiotokens.audio import WaveformLike, as_waveform
 from audiotokens.errors import AudioError, TokensError
 from audiotokens.nn.block import State
 from audiotokens.tokenizer import Decoder, Encoder
-from audiotokens.tokens import Tokens
+from audiotokens.tokens import Source, Tokens
 
 if TYPE_CHECKING:
     from audiotokens.codec import Codec
@@ -86,12 +86,13 @@ class CodecEncoder(_CodecSession, Encoder):
             samples = np.pad(samples, ((0, 0), (0, missing)))
         x = codec.sample_waveform.new_tensor(samples)[None]
         latents, self._state = codec.encoder_net.step(x, self._state, final=final)
-        stream = codec.code_stream(codec._quantize(latents, self._books)[0])
+        stream = codec.code_stream(codec.quantize(latents, self._books)[0])
         before = self._counters["returned"]
         frames = self._counters["returned"] = before + stream.codes.shape[1]
         hop = int(codec.spec.hop)
         num_samples = (received if final else frames * hop) - before * hop
-        return codec._tokens({"codes": stream}, {}, num_samples, None)
+        source = Source(codec.spec.sample_rate, num_samples, codec.spec.channels)
+        return codec.make_tokens({"codes": stream}, {}, num_samples, source)
 
 
 class CodecDecoder(_CodecSession, Decoder):

@@ -61,7 +61,7 @@ class Tokenizer(ABC):
         books = self.spec.check_prefix(num_codebooks)
         prepared, source = self.prepare(waveform, sample_rate)
         streams, conditioning = self._encode(self._padded(prepared), books)
-        return self._tokens(streams, conditioning, prepared.shape[1], source)
+        return self.make_tokens(streams, conditioning, prepared.shape[1], source)
 
     def encode_batch(
         self, waveforms: Sequence[WaveformLike], sample_rate: int, *, num_codebooks: int | None = None
@@ -152,9 +152,10 @@ class Tokenizer(ABC):
         missing = self.spec.min_samples - waveform.shape[1]
         return np.pad(waveform, ((0, 0), (0, missing))) if missing > 0 else waveform
 
-    def _tokens(
-        self, streams: Streams, conditioning: Mapping[str, Conditioning], num_samples: int, source: Source
+    def make_tokens(
+        self, streams: Streams, conditioning: Mapping[str, Conditioning], num_samples: int, source: Source | None
     ) -> Tokens:
+        """Put together tokens of this tokenizer."""
         return Tokens(
             streams=streams,
             conditioning=dict(conditioning),

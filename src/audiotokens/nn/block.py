@@ -36,9 +36,11 @@ class Reach:
 
     def then(self, following: Reach) -> Reach:
         """Reach of this block followed by another."""
+        # All samples that an upsampler makes of one coarse frame read all that the frame reads.
+        coarse = max(int(self.stride * (1 - following.stride)), 0)
         return Reach(
-            past=self.past + -(-following.past * self.stride // 1),
-            future=self.future + -(-following.future * self.stride // 1),
+            past=self.past + -(-following.past * self.stride // 1) + coarse,
+            future=self.future + -(-following.future * self.stride // 1) + coarse,
             stride=self.stride * following.stride,
         )
 

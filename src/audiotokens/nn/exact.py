@@ -21,6 +21,7 @@ def nearest(vectors: Tensor, book: Tensor) -> Tensor:
     Returns:
         int64 `[M]`.
     """
-    # ||x - e||^2 less ||x||^2, which is the same for all entries.
-    scores = torch.addmm(book.square().sum(1), vectors, book.T, alpha=-2.0)
+    # ||x - e||^2 less ||x||^2, which is the same for all entries: one product of (x, 1) with (-2 e, ||e||^2).
+    entries = torch.cat([-2.0 * book, book.square().sum(1, keepdim=True)], 1)
+    scores = torch.cat([vectors, vectors.new_ones(len(vectors), 1)], 1) @ entries.T
     return scores.argmin(1)

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from audiotokens.nn.exact import nearest
+from audiotokens.quantizers import ResidualVectorQuantizer, RVQConfig
+
+
+def quantizer(**changes: object) -> ResidualVectorQuantizer:
+    torch.manual_seed(0)
+    return ResidualVectorQuantizer(6, RVQConfig(**{"num_codebooks": 4, "codebook_size": 32, **changes}))
+
+
+def trained(latents: torch.Tensor) -> ResidualVectorQuantizer:
+    rvq = quantizer()
+    rvq.initialize(latents.mT.reshape(-1, 6), generator=torch.Generator().manual_seed(0))
+    return rvq.eval()
+
+
+def sample(items: int = 3, frames: int = 200) -> torch.Tensor:
+    return torch.randn(items, 6, frames, generator=torch.Generator().manual_seed(1))
+
+
+def test_nearest_agrees_with_distances_and_takes_the_lowest_index() -> None:
+    vectors, book = torch.randn(50, 4).double(), torch.randn(20, 4).double()
+    assert torch.equal(nearest(vectors, book), torch.cdist(vectors, book).argmin(1))
+    twice = torch.cat([book, book])
+    assert nearest(vectors, twice).max() < 20
+
+
+def test_encode_takes_the_nearest_entry_of_each_book_in_turn() -> None:
+    latents = sample()
+    rvq = trained(latents)
+    residual = latents.mT.double()
+    for level, codes in enumerate(rvq.encode(latents).unbind(1)):
+        distances = torch.cdist(residual, rvq.books[level].double().expand(3, -1, -1))
+        assert torch.equal(codes, distances.argmin(2))
+        residual = residual - rvq.books[level].double()[codes]
+
+
+def test_any_prefix_decodes_and_residual_energy_falls() -> None:
+    latents = sample()
+    rvq = trained(latents)
+    codes = rvq.encode(latents)
+    errors = [(rvq.decode(codes[:, :k]) - latents).square().mean() for k in (1, 2, 3, 4)]
+    assert all(later < earlier for earlier, later in zip(errors, errors[1:]))
+    for k in (1, 2, 3):
+        assert torch.equal(rvq.encode(latents, num_codebooks=k), codes[:, :k])
+
+
+def test_beam_search_is_never_worse_and_width_one_is_greedy() -> None:
+    latents = sample()
+    rvq = trained(latents)
+    greedy, beam = rvq.encode(latents), rvq.encode(latents, search_width=8)
+    assert torch.equal(rvq.encode(latents, search_width=1), greedy)
+    error = [(rvq.decode(codes) - latents).square().sum(1) for codes in (greedy, beam)]
+    assert error[1].mean() < 0.95 * error[0].mean()
+
+
+def test_a_full_beam_finds_the_best_of_all_combinations() -> None:
+    rvq = quantizer(num_codebooks=2, codebook_size=5).eval()
+    latents = sample(1, 30)
+    sums = (rvq.books[0][:, None] + rvq.books[1][None]).reshape(-1, 6)
+    best = torch.cdist(latents[0].mT, sums).min(1).values
+    found = (rvq.decode(rvq.encode(latents, search_width=5)) - latents).square().sum(1).sqrt()[0]
+    torch.testing.assert_close(found, best, rtol=0, atol=1e-5)
+
+
+def test_gradients_are_straight_through_plus_commitment() -> None:
+    latents = sample(2, 10).requires_grad_()
+    rvq = trained(latents.detach())
+    out = rvq(latents)
+    weight = torch.randn_like(latents)
+    (straight,) = torch.autograd.grad((out.latents * weight).sum(), latents, retain_graph=True)
+    torch.testing.assert_close(straight, weight)
+    error = (latents - out.latents.detach()).square().mean()
+    variance = latents.transpose(0, 1).flatten(1).var(1, unbiased=False).mean()
+    torch.testing.assert_close(out.losses["commitment"], 0.25 * error / variance)
+    (by_hand,) = torch.autograd.grad(0.25 * error / variance, latents, retain_graph=True)
+    (found,) = torch.autograd.grad(out.losses["commitment"], latents)
+    torch.testing.assert_close(found, by_hand)
+
+
+def test_items_use_their_own_number_of_books() -> None:
+    latents = sample()
+    rvq = trained(latents)
+    out = rvq(latents, num_codebooks=torch.tensor([1, 4, 2]))
+    for item, books in enumerate((1, 4, 2)):
+        alone = rvq(latents[item : item + 1], num_codebooks=books)
+        torch.testing.assert_close(out.latents[item : item + 1], alone.latents)
+
+
+def test_unused_books_and_padded_frames_leave_no_statistics() -> None:
+    latents = sample()
+    rvq = trained(latents).train()
+    mask = torch.ones(3, 200, dtype=torch.bool)
+    mask[0, 50:] = False
+    out = rvq(latents, num_codebooks=torch.tensor([4, 2, 1]), mask=mask)
+    assert out.statistics["sum_counts"].sum(1).tolist() == [450, 250, 50, 50]
+    noisy = latents.clone()
+    noisy[0, :, 50:] = 1e3
+    again = rvq(noisy, num_codebooks=torch.tensor([4, 2, 1]), mask=mask)
+    torch.testing.assert_close(again.losses["commitment"], out.losses["commitment"])
+
+
+def test_update_moves_books_to_the_means_of_their_vectors() -> None:
+    latents = sample()
+    rvq = trained(latents).train()
+    index = rvq(latents).codes[:, 0].flatten()
+    for _ in range(400):
+        rvq.books[1:] = 0.0
+        rvq.update(rvq(latents, num_codebooks=1).statistics)
+    vectors = latents.mT.reshape(-1, 6)
+    moved = rvq(latents).codes[:, 0].flatten()
+    entry = int(torch.bincount(moved).argmax())
+    torch.testing.assert_close(rvq.books[0, entry], vectors[moved == entry].mean(0), rtol=0, atol=2e-2)
+    assert (index == moved).float().mean() > 0.5
+
+
+def test_expired_entries_are_revived_within_one_update_and_stay() -> None:
+    latents = sample()
+    rvq = trained(latents).train()
+    dead = torch.arange(0, 32, 2)
+    rvq.books[0, dead] = 100.0
+    rvq.sums[0, dead] = 100.0 * 1e-3
+    rvq.counts[0, dead] = 1e-3
+    rvq.update(rvq(latents).statistics)
+    assert rvq.books[0, dead].abs().max() < 10
+    rvq.update(rvq(latents).statistics)
+    assert rvq.books[0, dead].abs().max() < 10
+
+
+def test_autocast_does_not_change_the_codes() -> None:
+    latents = sample()
+    rvq = trained(latents)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = rvq(latents).codes
+    assert torch.equal(inside, rvq(latents).codes)
+
+
+def test_empty_input_gives_empty_codes() -> None:
+    assert quantizer().encode(torch.zeros(1, 6, 0)).shape == (1, 4, 0)
+    assert quantizer().decode(torch.zeros(1, 4, 0, dtype=torch.long)).shape == (1, 6, 0)
+
+
+def test_impossible_configuration_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_codebooks is 0"):
+        RVQConfig(num_codebooks=0)
