@@ -1,4 +1,4 @@
-"""The house codec on random weights: files, exactness, batches, lengths. Conformance to the promises: tests/conformance."""
+"""The house codec on random weights; its conformance to the promises is tested in tests/conformance."""
 
 from __future__ import annotations
 

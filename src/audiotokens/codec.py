@@ -28,40 +28,51 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class CodecOutput:
-    """What a training pass gives: reconstruction `[B, 1, T]`, latents `[B, D, T']`, and the quantizer's part."""
+    """Result of a training pass: reconstruction `[B, 1, T]`, latents `[B, D, T']`, the quantizer's part."""
 
     waveform: Tensor
     latents: Tensor
     quantized: Quantized | None
 
 
+@dataclass(frozen=True)
+class Parts:
+    """The modules of a codec: `[B, C, T]` to latents `[B, D, T']`, to codes and back, to `[B, C, T]`."""
+
+    encoder: Sequential
+    quantizer: Quantizer
+    decoder: Sequential
+
+
 class Codec(nn.Module, Tokenizer):
     """Encoder, quantizer and decoder over one stream called "codes".
 
-    A family subclasses it and gives `architecture`, `config_class`, `default_spec` and a constructor of `config`.
+    A family subclasses it and gives `architecture`, `config_class`, `build` and `default_spec`.
 
     Args:
         config: the family's configuration.
-        encoder: `[B, C, T]` to latents `[B, D, T']`.
-        quantizer: latents to codes and back.
-        decoder: latents `[B, D, T']` to `[B, C, T]`.
-        spec: facts that the configuration does not imply (name, licence, data); rates and latency are computed.
+        spec: facts that the configuration does not imply (name, licence, data); rates and latency are
+            computed.
     """
 
     architecture: ClassVar[str]
     config_class: ClassVar[type]
 
-    def __init__(
-        self, config: Any, encoder: Sequential, quantizer: Quantizer, decoder: Sequential, *, spec: Spec | None = None
-    ) -> None:
+    def __init__(self, config: Any, *, spec: Spec | None = None) -> None:
         super().__init__()
         self.config = config
-        self.encoder_net, self.quantizer, self.decoder_net = encoder, quantizer, decoder
-        computed = self.default_spec(config, quantizer, spec.name if spec else self.architecture)
-        self._spec = _with_latency(_with_texts(computed, spec), encoder, decoder)
+        parts = self.build(config)
+        self.encoder_net, self.quantizer, self.decoder_net = parts.encoder, parts.quantizer, parts.decoder
+        computed = self.default_spec(config, parts.quantizer, spec.name if spec else self.architecture)
+        self._spec = _with_latency(_with_texts(computed, spec), parts)
         self._fingerprint: str | None = None
         self.exact = False
         self.search_width = 1
+
+    @classmethod
+    def build(cls, config: Any) -> Parts:
+        """Build the modules that a configuration describes."""
+        raise TypeError(f"{cls.__name__} has no build")
 
     @classmethod
     def default_spec(cls, config: Any, quantizer: Quantizer, name: str) -> Spec:
@@ -150,7 +161,7 @@ class Codec(nn.Module, Tokenizer):
         block = round(_BLOCK_SECONDS * self.spec.frame_rate)
         state = self.decoder_net.initial_state(1, like=self.sample_latent)
         parts = []
-        pieces = codes.split(block, 2)
+        pieces = torch.split(codes, block, 2)
         for index, piece in enumerate(pieces):
             latents = self.quantizer.decode(piece)
             part, state = self.decoder_net.step(latents, state, final=index == len(pieces) - 1)
@@ -174,7 +185,7 @@ class Codec(nn.Module, Tokenizer):
 
     def _latents(self, waveform: np.ndarray) -> Tensor:
         samples = torch.from_numpy(waveform).to(self.device, self._encoder_type)[None]
-        pieces = samples.split(_BLOCK_SECONDS * self.spec.sample_rate, 2)
+        pieces = torch.split(samples, _BLOCK_SECONDS * self.spec.sample_rate, 2)
         state = self.encoder_net.initial_state(1, like=samples)
         parts = []
         for index, piece in enumerate(pieces):
@@ -197,7 +208,7 @@ class Codec(nn.Module, Tokenizer):
     # Files
 
     def make_exact(self, exact: bool = True) -> Self:
-        """Run the encoder in float64, so that codes do not depend on batch, chunks or threads; returns self."""
+        """Run the encoder in float64: codes do not depend on batch, chunks or threads. Returns self."""
         self.exact = exact
         self.encoder_net.to(self._encoder_type)
         return self
@@ -225,11 +236,15 @@ class Codec(nn.Module, Tokenizer):
         tensors = {name: tensor.contiguous().cpu() for name, tensor in self.stored_tensors().items()}
         save_file(tensors, folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n")
-        (folder / "README.md").write_text(card or f"# {self.spec.name}\n\nNo card was written for this tokenizer.\n")
+        (folder / "README.md").write_text(
+            card or f"# {self.spec.name}\n\nNo card was written for this tokenizer.\n"
+        )
         return folder
 
     @classmethod
-    def load(cls, folder: Path | str, *, exact: bool = True, device: str = "cpu", search_width: int = 1) -> Self:
+    def load(
+        cls, folder: Path | str, *, exact: bool = True, device: str = "cpu", search_width: int = 1
+    ) -> Self:
         """Load a tokenizer folder of this family.
 
         Args:
@@ -246,8 +261,12 @@ class Codec(nn.Module, Tokenizer):
         try:
             description = json.loads((folder / "config.json").read_text())
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{folder}: config.json cannot be read ({error}); get the folder again") from None
-        config = configuration.from_dict(cls.config_class, description.get("config"), where="config.json: config")
+            raise CheckpointError(
+                f"{folder}: config.json cannot be read ({error}); get the folder again"
+            ) from None
+        config: Any = configuration.from_dict(
+            cls.config_class, description.get("config"), where="config.json: config"
+        )
         spec = configuration.from_dict(Spec, description.get("spec"), where="config.json: spec")
         codec = cls(config, spec=spec)
         codec.load_tensors(folder / "model.safetensors")
@@ -258,7 +277,8 @@ class Codec(nn.Module, Tokenizer):
         """Load stored weights, checking every key and shape.
 
         Raises:
-            CheckpointError: the file is missing or damaged, or a tensor is missing, unknown or of another shape.
+            CheckpointError: the file is missing or damaged, or a tensor is missing, unknown or of another
+                shape.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -268,9 +288,12 @@ class Codec(nn.Module, Tokenizer):
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}); get the folder again") from None
         expected = {name: tensor.shape for name, tensor in self.state_dict().items()}
-        wrong = sorted(set(expected) ^ set(tensors)) or [n for n in expected if expected[n] != tensors[n].shape]
+        wrong = sorted(set(expected) ^ set(tensors))
+        wrong = wrong or [name for name, shape in expected.items() if tensors[name].shape != shape]
         if wrong:
-            raise CheckpointError(f"{path}: {len(wrong)} tensors do not fit config.json, the first is {wrong[0]}")
+            raise CheckpointError(
+                f"{path}: {len(wrong)} tensors do not fit config.json, the first is {wrong[0]}"
+            )
         self.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
         self._fingerprint = None
 
@@ -293,8 +316,8 @@ def _with_texts(computed: Spec, given: Spec | None) -> Spec:
     return replace(computed, **{name: getattr(given, name) for name in texts})
 
 
-def _with_latency(spec: Spec, encoder: Sequential, decoder: Sequential) -> Spec:
-    encoding, decoding = encoder.reach, decoder.reach
+def _with_latency(spec: Spec, parts: Parts) -> Spec:
+    encoding, decoding = parts.encoder.reach, parts.decoder.reach
     hop = int(encoding.stride)
     return replace(
         spec,

@@ -1,6 +1,7 @@
 """Strict conversion between frozen dataclasses and plain JSON or YAML values.
 
-An unknown, missing or ill-typed key is an error that names the key, where it stands, and the nearest valid one.
+An unknown, missing or ill-typed key is an error that names the key, where it stands, and the nearest valid
+one.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def from_dict(kind: type[T], values: object, *, where: str = "config") -> T:
     """Build the dataclass `kind` from a plain mapping.
 
     Args:
-        kind: a dataclass; its field types may be bool, int, float, str, None, Fraction, Literal, unions, tuple, dict
-            and other dataclasses.
+        kind: a dataclass; its field types may be bool, int, float, str, None, Fraction, Literal, unions,
+            tuple, dict and other dataclasses.
         values: what a JSON or YAML reader returned.
         where: name of the place in error messages.
 
@@ -119,7 +120,9 @@ def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[
         return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if len(value) != len(arguments):
         raise ConfigError(f"{where}: found {len(value)} values, expected {len(arguments)}")
-    return tuple(_convert(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(arguments, value)))
+    return tuple(
+        _convert(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(arguments, value))
+    )
 
 
 def _convert_scalar(kind: Any, value: Any, where: str) -> Any:

@@ -32,14 +32,19 @@ class _CodecSession:
 
         tensors = {f"state.{index}": tensor.clone().contiguous() for index, tensor in enumerate(self._state)}
         metadata = {name: str(value) for name, value in self._counters.items()}
-        return serialize(tensors, {**metadata, "session": type(self).__name__, "fingerprint": self._codec.fingerprint})
+        return serialize(
+            tensors, {**metadata, "session": type(self).__name__, "fingerprint": self._codec.fingerprint}
+        )
 
     def restore(self, state: bytes) -> None:
         metadata, tensors = _parse_state(state)
         expected = (type(self).__name__, self._codec.fingerprint)
         found = (metadata.get("session"), metadata.get("fingerprint"))
         if found != expected:
-            raise TokensError(f"the saved state is of {found[0]} {str(found[1])[:8]}, this is {expected[0]} {expected[1][:8]}")
+            raise TokensError(
+                f"the saved state is of {found[0]} {str(found[1])[:8]}, "
+                f"this is {expected[0]} {expected[1][:8]}: restore it where it came from"
+            )
         self._state = tuple(tensors[f"state.{i}"].to(self._codec.device) for i in range(len(tensors)))
         self._counters = {name: int(metadata[name]) for name in self._counters}
 
@@ -65,7 +70,9 @@ class CodecEncoder(_CodecSession, Encoder):
         self._check_open()
         samples = as_waveform(chunk)
         if samples.shape[0] != self._codec.spec.channels:
-            raise AudioError(f"the chunk has {samples.shape[0]} channels, expected {self._codec.spec.channels}")
+            raise AudioError(
+                f"the chunk has {samples.shape[0]} channels, expected {self._codec.spec.channels}"
+            )
         tokens = self._advance(samples, final=False)
         return tokens if tokens.codes.shape[1] else None
 
@@ -112,9 +119,8 @@ class CodecDecoder(_CodecSession, Decoder):
     def finish(self) -> np.ndarray:
         self._check_open()
         self._counters["finished"] = 1
-        like = self._codec.sample_latent
-        dim = self._codec.quantizer.decode(torch.zeros(1, 1, 0, dtype=torch.long, device=like.device)).shape[1]
-        return self._advance(like.new_zeros(1, dim, 0), 0, final=True)
+        nothing = torch.zeros(1, 1, 0, dtype=torch.long, device=self._codec.device)
+        return self._advance(self._codec.quantizer.decode(nothing), 0, final=True)
 
     @torch.inference_mode()
     def _advance(self, latents: Tensor, num_samples: int, *, final: bool) -> np.ndarray:

@@ -36,7 +36,7 @@ class StreamSpec:
 
 @dataclass(frozen=True)
 class Taxonomy:
-    """Place of a tokenizer in the two surveys (Guo et al. 2025; Mousavi et al. 2025); free text in their terms."""
+    """Place of a tokenizer in the two surveys (Guo et al. 2025; Mousavi et al. 2025), in their terms."""
 
     tokens: str = "acoustic"
     encoder: str = ""
@@ -103,7 +103,7 @@ class Spec:
 
     @property
     def frame_rate(self) -> Fraction:
-        """The slowest frame rate among the time-varying streams, in frames per second (0 if there are none)."""
+        """The slowest frame rate of the time-varying streams, in frames per second (0: there is none)."""
         return min((s.frame_rate for s in self.streams if s.frame_rate > 0), default=Fraction(0))
 
     @property
@@ -138,5 +138,5 @@ class Spec:
         return num_codebooks
 
     def output_length(self, num_samples: int) -> int:
-        """Samples that decoding gives for `num_samples` encoded ones: ceil(num_samples * output rate / input rate)."""
+        """Samples that decoding N encoded ones gives: ceil(N * output rate / input rate)."""
         return -(-num_samples * self.output_sample_rate // self.sample_rate)

@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from audiotokens.audio import RESAMPLER, WaveformLike, as_waveform, check_sample_rate, mix_to_channels, resample
+from audiotokens.audio import (
+    RESAMPLER,
+    WaveformLike,
+    as_waveform,
+    check_sample_rate,
+    mix_to_channels,
+    resample,
+)
 from audiotokens.errors import NotOfferedError, TokensError
 from audiotokens.spec import Spec
 from audiotokens.tokens import CodeStream, Conditioning, Source, Tokens
@@ -18,8 +25,8 @@ Streams = dict[str, CodeStream]
 class Tokenizer(ABC):
     """Audio in, `Tokens` out, and back.
 
-    A subclass gives `spec`, `fingerprint`, `_encode` and `_decode`; checks, resampling, mixing, padding and the length
-    rule live here. What it does not offer it leaves out and says so in its spec.
+    A subclass gives `spec`, `fingerprint`, `_encode` and `_decode`; checks, resampling, mixing, padding and
+    the length rule live here. What it does not offer it leaves out and says so in its spec.
     """
 
     @property
@@ -30,7 +37,7 @@ class Tokenizer(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Hexadecimal SHA-256 over configuration and weights: equal fingerprints make interchangeable tokens."""
+        """Hexadecimal SHA-256 over configuration and weights: equal ones make interchangeable tokens."""
 
     def _encode(self, waveform: np.ndarray, num_codebooks: int) -> tuple[Streams, dict[str, Conditioning]]:
         """Encode float32 `[C, N]` at `spec.sample_rate`, N at least `spec.min_samples`."""
@@ -75,7 +82,8 @@ class Tokenizer(ABC):
         N is ceil(tokens.num_samples * output rate / input rate).
 
         Raises:
-            TokensError: the tokens are another tokenizer's, or `num_codebooks` is not a legal prefix of theirs.
+            TokensError: the tokens are another tokenizer's, or `num_codebooks` is not a legal prefix of
+                theirs.
         """
         waveform = self._decode(self.checked(tokens, num_codebooks))
         return self.fit_length(waveform, tokens.num_samples)
@@ -111,7 +119,9 @@ class Tokenizer(ABC):
             num_samples=given.shape[1],
             channels=given.shape[0],
             resampler=RESAMPLER if sample_rate != self.spec.sample_rate else "",
-            mixdown="" if given.shape[0] == self.spec.channels else f"{given.shape[0]} to {self.spec.channels}",
+            mixdown=""
+            if given.shape[0] == self.spec.channels
+            else f"{given.shape[0]} to {self.spec.channels}",
         )
         return prepared, source
 
@@ -124,8 +134,8 @@ class Tokenizer(ABC):
         spec = self.spec
         if tokens.fingerprint != self.fingerprint:
             raise TokensError(
-                f'the tokens were made by "{tokens.tokenizer}" ({tokens.fingerprint[:8]}), this is "{spec.name}" '
-                f"({self.fingerprint[:8]}): decode them with the tokenizer that made them"
+                f'the tokens were made by "{tokens.tokenizer}" ({tokens.fingerprint[:8]}), this is '
+                f'"{spec.name}" ({self.fingerprint[:8]}): decode them with the tokenizer that made them'
             )
         if num_codebooks is not None:
             spec.check_prefix(num_codebooks)
@@ -133,7 +143,10 @@ class Tokenizer(ABC):
         spec.check_prefix(tokens.num_codebooks)
         for stream in spec.streams:
             found = tokens.streams.get(stream.name)
-            if found is not None and found.codebook_sizes != stream.codebook_sizes[: len(found.codebook_sizes)]:
+            if (
+                found is not None
+                and found.codebook_sizes != stream.codebook_sizes[: len(found.codebook_sizes)]
+            ):
                 raise TokensError(
                     f'{spec.name}: stream "{stream.name}" has book sizes {found.codebook_sizes}, '
                     f"expected {stream.codebook_sizes}"
@@ -153,7 +166,11 @@ class Tokenizer(ABC):
         return np.pad(waveform, ((0, 0), (0, missing))) if missing > 0 else waveform
 
     def make_tokens(
-        self, streams: Streams, conditioning: Mapping[str, Conditioning], num_samples: int, source: Source | None
+        self,
+        streams: Streams,
+        conditioning: Mapping[str, Conditioning],
+        num_samples: int,
+        source: Source | None,
     ) -> Tokens:
         """Put together tokens of this tokenizer."""
         return Tokens(
@@ -169,7 +186,7 @@ class Tokenizer(ABC):
 
 
 class Session(ABC):
-    """State of one stream, as a value: it can be saved, loaded and forked. Sessions run at the model's own rate."""
+    """State of one stream, as a value: it can be saved, loaded and forked. It runs at the model's own rate."""
 
     @abstractmethod
     def save(self) -> bytes:
@@ -193,11 +210,14 @@ class Encoder(Session):
 
     @abstractmethod
     def push(self, chunk: WaveformLike) -> Tokens | None:
-        """Take a chunk `[T]` or `[C, T]` at `spec.sample_rate`; return the codes that became final, if any."""
+        """Take a chunk `[T]` or `[C, T]` at `spec.sample_rate`; return the codes now final, if any."""
 
     @abstractmethod
     def finish(self) -> Tokens:
-        """End the stream and return the remaining codes; `Tokens.concatenate` of all parts equals one `encode`."""
+        """End the stream and return the remaining codes.
+
+        `Tokens.concatenate` of all parts equals one `encode`.
+        """
 
 
 class Decoder(Session):
@@ -209,4 +229,4 @@ class Decoder(Session):
 
     @abstractmethod
     def finish(self) -> np.ndarray:
-        """End the stream and return the remaining samples `[C, N]`; the sum of all lengths obeys the length rule."""
+        """End the stream and return the remaining samples `[C, N]`; all parts together obey the length rule."""

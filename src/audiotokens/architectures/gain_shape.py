@@ -1,13 +1,15 @@
 """The house codec: MDCT coefficients as gains and shapes, a trunk at the token rate, RVQ or FSQ.
 
-Made for fast learning and fast CPUs. Each frame of N samples is one frame of MDCT coefficients c. Their band levels
+Made for fast learning and fast CPUs. Each frame of N samples is one frame of MDCT coefficients c. Their
+band levels
 
     e_b = 1/2 ln(sum_k c_k^2 w_kb + 1e-8)
 
-(bands equally wide on z(f) = 6 asinh(f / 600 Hz), the Bark scale of Wang et al. 1992) are taken out as gains, and the
-network sees the shapes c_k exp(-sum_b e_b v_kb) and the gains, numbers near 1 while the signal spans 60 dB; its output
-is put together in the same way (gain-shape coding, Gray 1984; Valin et al. 2010). The trunk is ConvNeXt blocks (Liu et
-al. 2022) with depthwise convolutions over time. No layer runs faster than the token rate.
+(bands equally wide on z(f) = 6 asinh(f / 600 Hz), the Bark scale of Wang et al. 1992) are taken out as
+gains, and the network sees the shapes c_k exp(-sum_b e_b v_kb) and the gains, numbers near 1 while the
+signal spans 60 dB; its output is put together in the same way (gain-shape coding, Gray 1984; Valin et al.
+2010). The trunk is ConvNeXt blocks (Liu et al. 2022) with depthwise convolutions over time. No layer runs
+faster than the token rate.
 """
 
 from __future__ import annotations
@@ -18,12 +20,18 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from audiotokens.codec import Codec
+from audiotokens.codec import Codec, Parts
 from audiotokens.nn.block import Pointwise, Reach, Residual, Sequential, State, concat_time
 from audiotokens.nn.conv import DepthwiseConv1d
 from audiotokens.nn.layers import ChannelScale, LayerNorm, Linear, SiLU
 from audiotokens.nn.transforms import IMDCT, MDCT
-from audiotokens.quantizers import FiniteScalarQuantizer, FSQConfig, Quantizer, ResidualVectorQuantizer, RVQConfig
+from audiotokens.quantizers import (
+    FiniteScalarQuantizer,
+    FSQConfig,
+    Quantizer,
+    ResidualVectorQuantizer,
+    RVQConfig,
+)
 from audiotokens.spec import Spec, StreamSpec, Taxonomy
 
 
@@ -53,7 +61,7 @@ class GainShapeConfig:
     width: int = 256
     kernel: int = 7
     encoder_blocks: int = 3
-    encoder_hidden: int = 512
+    encoder_hidden: int = 384
     encoder_lookahead: int = 3
     decoder_blocks: int = 5
     decoder_hidden: int = 768
@@ -64,7 +72,9 @@ class GainShapeConfig:
     def __post_init__(self) -> None:
         for name in ("encoder_lookahead", "decoder_lookahead"):
             if not 0 <= getattr(self, name) < self.kernel:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to kernel - 1 = {self.kernel - 1}")
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, expected 0 to kernel - 1 = {self.kernel - 1}"
+                )
 
 
 VARIANTS: dict[str, GainShapeConfig] = {
@@ -85,7 +95,8 @@ class GainShapeCodec(Codec):
     config_class = GainShapeConfig
     config: GainShapeConfig
 
-    def __init__(self, config: GainShapeConfig, *, spec: Spec | None = None) -> None:
+    @classmethod
+    def build(cls, config: GainShapeConfig) -> Parts:
         weights = band_weights(config.hop, config.bands, config.sample_rate)
         encoder = Sequential(
             MDCT(config.hop),
@@ -114,7 +125,7 @@ class GainShapeCodec(Codec):
             GainShapeCoefficients(weights),
             IMDCT(config.hop),
         )
-        super().__init__(config, encoder, make_quantizer(config), decoder, spec=spec)
+        return Parts(encoder, make_quantizer(config), decoder)
 
     @classmethod
     def default_spec(cls, config: GainShapeConfig, quantizer: Quantizer, name: str) -> Spec:
@@ -190,7 +201,7 @@ class GainShapeFeatures(Pointwise):
 
 
 class GainShapeCoefficients(Pointwise):
-    """Shapes s and gains g `[B, N + bands, T]` to MDCT coefficients s exp(sum_b min(g_b - 3, 6) v_b) `[B, N, T]`."""
+    """Shapes s and gains g `[B, N + bands, T]` to MDCT coefficients `[B, N, T]`: s exp(sum_b min(g_b - 3, 6) v_b)."""
 
     spread: Tensor
 

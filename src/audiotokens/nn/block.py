@@ -1,9 +1,9 @@
 """Blocks are steps: one code for whole recordings and for streams.
 
-A block maps `[B, C, T]` to `[B, C', T']` piece by piece: `step` takes the next piece and the state that the last one
-left, and returns what has become final. The state is a flat tuple of tensors, so it can be saved, forked and moved.
-Output may come late (a convolution that looks ahead), so `Sequential`, `Residual` and `Parallel` are the only joins:
-they queue what waits.
+A block maps `[B, C, T]` to `[B, C', T']` piece by piece: `step` takes the next piece and the state that the
+last one left, and returns what has become final. The state is a flat tuple of tensors, so it can be saved,
+forked and moved. Output may come late (a convolution that looks ahead), so `Sequential`, `Residual` and
+`Parallel` are the only joins: they queue what waits.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Block(nn.Module):
         return ()
 
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
-        """Take the next piece `[B, C, T]` (T may be 0); return the output that is now final `[B, C', T']`, and the state.
+        """Take the next piece `[B, C, T]`, T may be 0; return what is now final `[B, C', T']`, and the state.
 
         With `final` the stream ends with this piece and all remaining output is returned.
         """
@@ -149,7 +149,8 @@ class Parallel(Block):
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
         states = [tensor for block in self for tensor in block.initial_state(batch, like=like)]
-        # A queue's channels are known only when the first output comes: zero channels stand for an empty queue.
+        # A queue's channels are known only when the first output comes: zero channels stand for an empty
+        # queue.
         return (*states, *(like.new_zeros(batch, 0, 0) for _ in self.blocks))
 
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:

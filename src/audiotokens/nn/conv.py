@@ -1,6 +1,7 @@
 """Convolutions over time, with zero padding, as steps.
 
-T samples become ceil(T / stride) frames. `lookahead` is the number of samples after a frame's own hop that the frame
+T samples become ceil(T / stride) frames. `lookahead` is the number of samples after a frame's own hop that
+the frame
 reads: 0 is causal, `centered(...)` is symmetric; the rest of the kernel reads the past.
 """
 
@@ -24,8 +25,8 @@ def centered(kernel: int, *, stride: int = 1, dilation: int = 1) -> int:
 class Windowed(Block):
     """Base of blocks that read a window of `span` samples every `stride` samples.
 
-    A subclass maps a piece that holds whole windows in `apply_windows`. The state is the samples that windows still to
-    come will read; it starts as the zero padding on the left.
+    A subclass maps a piece that holds whole windows in `apply_windows`. The state is the samples that
+    windows still to come will read; it starts as the zero padding on the left.
     """
 
     def __init__(self, channels: int, *, span: int, stride: int, lookahead: int) -> None:
@@ -97,7 +98,8 @@ class Conv1d(Windowed):
 class DepthwiseConv1d(Windowed):
     """One kernel per channel, stride 1, no bias; the taps start near the identity.
 
-    Runs as shifted multiply-adds on channels-last memory, several times faster on a CPU than a grouped convolution.
+    Runs as shifted multiply-adds on channels-last memory, several times faster on a CPU than a grouped
+    convolution.
     """
 
     def __init__(self, channels: int, kernel: int, *, lookahead: int = 0, noise: float = 0.1) -> None:
@@ -112,7 +114,7 @@ class DepthwiseConv1d(Windowed):
 
 
 class _ShiftedTaps(torch.autograd.Function):
-    """y[b, t, c] = sum_j taps[j, c] x[b, t + j, c], with both gradients written as the same shifted products."""
+    """y[b, t, c] = sum_j taps[j, c] x[b, t + j, c], with both gradients as the same shifted products."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, taps: Tensor) -> Tensor:
@@ -139,9 +141,9 @@ class _ShiftedTaps(torch.autograd.Function):
 class OverlapAdd(Block):
     """Base of blocks that turn each frame into `span` samples and add them up every `hop` samples.
 
-    T frames become T hop samples: the first `lookahead` samples of the sum are dropped, and the surplus at the end.
-    A subclass makes the samples in `synthesize`. The state is the tail that frames still to come add to, and a tensor as
-    long as the samples still to be dropped.
+    T frames become T hop samples: the first `lookahead` samples of the sum are dropped, and the surplus at
+    the end. A subclass makes the samples in `synthesize`. The state is the tail that frames still to come
+    add to, and a tensor as long as the samples still to be dropped.
     """
 
     def __init__(self, outputs: int, *, span: int, hop: int, lookahead: int = 0) -> None:

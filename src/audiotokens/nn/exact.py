@@ -1,8 +1,9 @@
 """Codes that do not depend on how the audio was fed.
 
-float32 kernels give other last bits for other batch sizes, lengths and thread counts, and near ties then flip codes.
-The cure is to compute latents in float64, to round them to float32 (two float64 results that differ by rounding noise
-round to one float32 value but for about one value in 10^8), and to search the books in float64.
+float32 kernels give other last bits for other batch sizes, lengths and thread counts, and near ties then
+flip codes. The cure is to compute latents in float64, to round them to float32 (two float64 results that
+differ by rounding noise round to one float32 value but for about one value in 10^8), and to search the
+books in float64.
 """
 
 from __future__ import annotations

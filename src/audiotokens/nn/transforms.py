@@ -15,8 +15,8 @@ from audiotokens.nn.conv import OverlapAdd, Windowed, overlap_add
 def mdct_basis(hop: int) -> Tensor:
     """Windowed, orthonormal MDCT basis `[2 hop, hop]` in float64: analysis x B, synthesis by B transposed.
 
-    B[n, k] = w[n] sqrt(2/N) cos(pi/N (n + 1/2 + N/2)(k + 1/2)) with the sine window w (Princen et al. 1987): with time
-    aliasing cancelled by overlap-add, analysis followed by synthesis is the identity.
+    B[n, k] = w[n] sqrt(2/N) cos(pi/N (n + 1/2 + N/2)(k + 1/2)) with the sine window w (Princen et al.
+    1987): with time aliasing cancelled by overlap-add, analysis followed by synthesis is the identity.
     """
     n = torch.arange(2 * hop, dtype=torch.float64)[:, None]
     k = torch.arange(hop, dtype=torch.float64)[None]
@@ -25,7 +25,7 @@ def mdct_basis(hop: int) -> Tensor:
 
 
 class MDCT(Windowed):
-    """`[B, 1, T]` to MDCT coefficients `[B, hop, ceil(T / hop)]`; frame t reads samples t hop to (t + 2) hop."""
+    """`[B, 1, T]` to MDCT coefficients `[B, hop, ceil(T / hop)]`; frame t starts at sample t hop."""
 
     basis: Tensor
 
@@ -42,9 +42,10 @@ class MDCT(Windowed):
 
 
 class IMDCT(OverlapAdd):
-    """MDCT coefficients of T + 1 frames `[B, hop, T + 1]` to the T hop samples that they cover in pairs `[B, 1, T hop]`.
+    """MDCT coefficients of T + 1 frames `[B, hop, T + 1]` to the samples that pairs cover `[B, 1, T hop]`.
 
-    Inverts `MDCT` when the coefficients of the frame before the first one (zero where the signal begins) are put first.
+    Inverts `MDCT` when the coefficients of the frame before the first one (zero where the signal begins)
+    are put first.
     """
 
     basis: Tensor
@@ -69,17 +70,19 @@ class IMDCT(OverlapAdd):
 
 
 class ISTFT(OverlapAdd):
-    """Complex STFT frames to samples: `[B, 2 (n_fft / 2 + 1), T]` (real parts, then imaginary) to `[B, 1, T hop]`.
+    """STFT frames, real parts then imaginary, `[B, 2 (n_fft / 2 + 1), T]` to samples `[B, 1, T hop]`.
 
-    Hann window, least-squares overlap-add (Griffin and Lim 1984), with "same" trimming as in Vocos (Siuzdak 2023): frame
-    t is centred on the middle of its hop.
+    Hann window, least-squares overlap-add (Griffin and Lim 1984), with "same" trimming as in Vocos (Siuzdak
+    2023): frame t is centred on the middle of its hop.
     """
 
     window: Tensor
 
     def __init__(self, n_fft: int, hop: int) -> None:
         if n_fft < 2 * hop or (n_fft - hop) % 2:
-            raise ValueError(f"n_fft is {n_fft}, expected at least 2 hops of {hop} and an even surplus over one")
+            raise ValueError(
+                f"n_fft is {n_fft}, expected at least 2 hops of {hop} and an even surplus over one"
+            )
         super().__init__(2, span=n_fft, hop=hop, lookahead=(n_fft - hop) // 2)
         self.n_fft = n_fft
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)

@@ -4,4 +4,11 @@ from audiotokens.quantizers.base import Quantized, Quantizer
 from audiotokens.quantizers.fsq import FiniteScalarQuantizer, FSQConfig
 from audiotokens.quantizers.rvq import ResidualVectorQuantizer, RVQConfig
 
-__all__ = ["FSQConfig", "FiniteScalarQuantizer", "Quantized", "Quantizer", "RVQConfig", "ResidualVectorQuantizer"]
+__all__ = [
+    "FSQConfig",
+    "FiniteScalarQuantizer",
+    "Quantized",
+    "Quantizer",
+    "RVQConfig",
+    "ResidualVectorQuantizer",
+]

@@ -17,8 +17,8 @@ class Quantized:
         latents: quantized latents `[B, D, T]`; gradients pass straight through to the input.
         codes: int64 `[B, K, T]`.
         losses: scalar terms to add to the training loss, by name.
-        statistics: what `Quantizer.update` learns from; empty outside training. Tensors whose name starts with
-            "sum_" are added over processes, all others are concatenated along their second axis.
+        statistics: what `Quantizer.update` learns from; empty outside training. Tensors whose name starts
+            with "sum_" are added over processes, all others are concatenated along their second axis.
     """
 
     latents: Tensor
@@ -65,7 +65,7 @@ class Quantizer(nn.Module, ABC):
 
     @torch.no_grad()
     def initialize(self, latents: Tensor, *, generator: torch.Generator | None = None) -> None:
-        """Set the books from sample latents `[N, D]` before training; does nothing where books are fixed."""
+        """Set the books from sample latents `[N, D]` before training; nothing where books are fixed."""
 
     @torch.no_grad()
     def update(self, statistics: dict[str, Tensor]) -> None:

@@ -1,8 +1,8 @@
 """Finite scalar quantization (Mentzer et al. 2023): each latent dimension is rounded to a few levels.
 
 With L levels, h = (L - 1) / 2 and o = 1/2 for even L (else 0), z is bounded to b(z) = h' tanh(z + s) - o with
-h' = h (1 + 1e-3) and s = atanh(o / h'), rounded, and divided by floor(L / 2). The code of a vector is the mixed-radix
-number of its level indices, the first dimension changing fastest.
+h' = h (1 + 1e-3) and s = atanh(o / h'), rounded, and divided by floor(L / 2). The code of a vector is the
+mixed-radix number of its level indices, the first dimension changing fastest.
 """
 
 from __future__ import annotations

@@ -41,16 +41,17 @@ class RVQConfig:
     def __post_init__(self) -> None:
         if self.num_codebooks < 1 or self.codebook_size < 2:
             raise ValueError(
-                f"num_codebooks is {self.num_codebooks} and codebook_size {self.codebook_size}, expected at least 1 and 2"
+                f"num_codebooks is {self.num_codebooks}, expected at least 1; "
+                f"codebook_size is {self.codebook_size}, expected at least 2"
             )
 
 
 class ResidualVectorQuantizer(Quantizer):
     """RVQ over latents of `dim` dimensions.
 
-    Straight-through over the sum, residuals detached: the only gradients are the identity to the latents and the
-    commitment loss, commitment * mean ||z - q||^2 / mean per-dimension variance of z (about its mean, so that no
-    constant offset of the latents can lower it).
+    Straight-through over the sum, residuals detached: the only gradients are the identity to the latents
+    and the commitment loss, commitment * mean ||z - q||^2 / mean per-dimension variance of z (about its
+    mean, so that no constant offset of the latents can lower it).
     """
 
     books: Tensor
@@ -108,14 +109,16 @@ class ResidualVectorQuantizer(Quantizer):
         Args:
             latents: `[B, D, T]`; the search runs in float64.
             num_codebooks: books to use; default: all.
-            search_width: candidates kept through the books (beam search); 1 is greedy, and only greedy codes have
-                shorter encodes as their prefixes.
+            search_width: candidates kept through the books (beam search); 1 is greedy, and only greedy
+                codes have shorter encodes as their prefixes.
         """
         batch, dim, frames = latents.shape
         books = self.books[:num_codebooks].double()
         vectors = latents.mT.reshape(-1, dim).double()
         search = self._greedy if search_width == 1 else self._beam
-        parts = [search(rows, books, search_width) for rows in vectors.split(_SEARCH_ROWS // search_width)]
+        parts = [
+            search(rows, books, search_width) for rows in torch.split(vectors, _SEARCH_ROWS // search_width)
+        ]
         codes = torch.cat(parts, 1) if parts else vectors.new_zeros((len(books), 0), dtype=torch.long)
         return codes.view(len(books), batch, frames).transpose(0, 1)
 
@@ -153,7 +156,9 @@ class ResidualVectorQuantizer(Quantizer):
         return codes.gather(2, winner[None, :, None].expand(len(codes), -1, -1))[..., 0]
 
     @torch.no_grad()
-    def initialize(self, latents: Tensor, *, generator: torch.Generator | None = None, iterations: int = 8) -> None:
+    def initialize(
+        self, latents: Tensor, *, generator: torch.Generator | None = None, iterations: int = 8
+    ) -> None:
         """Set each book in turn by k-means (Lloyd) on what the books before leave of `latents` `[N, D]`."""
         residual = latents.float()
         for level in range(len(self.books)):
@@ -221,7 +226,7 @@ class ResidualVectorQuantizer(Quantizer):
 
 
 def _kmeans(vectors: Tensor, size: int, iterations: int, generator: torch.Generator | None) -> Tensor:
-    """Lloyd's algorithm from random vectors; empty clusters restart at random vectors. Returns `[size, D]`."""
+    """Lloyd's algorithm from random vectors, where empty clusters restart too; returns `[size, D]`."""
     count = len(vectors)
     if count < size:
         vectors = vectors.repeat(-(-size // count), 1)
