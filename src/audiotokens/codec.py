@@ -222,7 +222,7 @@ class Codec(nn.Module, Tokenizer):
 
     def save(self, folder: Path | str, *, card: str = "") -> Path:
         """Write `config.json`, `model.safetensors` (float16) and `README.md` to a folder."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -234,7 +234,7 @@ class Codec(nn.Module, Tokenizer):
             "spec": configuration.to_dict(self.spec),
         }
         tensors = {name: tensor.contiguous().cpu() for name, tensor in self.stored_tensors().items()}
-        save_file(tensors, folder / "model.safetensors")
+        (folder / "model.safetensors").write_bytes(save(tensors))
         (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n")
         (folder / "README.md").write_text(
             card or f"# {self.spec.name}\n\nNo card was written for this tokenizer.\n"

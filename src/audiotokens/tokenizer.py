@@ -186,7 +186,7 @@ class Tokenizer(ABC):
 
 
 class Session(ABC):
-    """State of one stream, as a value: it can be saved, loaded and forked. It runs at the model's own rate."""
+    """State of one stream, as a value to save, load and fork. Sessions run at the model's own rate."""
 
     @abstractmethod
     def save(self) -> bytes:
@@ -229,4 +229,4 @@ class Decoder(Session):
 
     @abstractmethod
     def finish(self) -> np.ndarray:
-        """End the stream and return the remaining samples `[C, N]`; all parts together obey the length rule."""
+        """End the stream and return the remaining samples `[C, N]`; all parts obey the length rule."""

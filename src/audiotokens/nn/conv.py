@@ -7,6 +7,7 @@ reads: 0 is causal, `centered(...)` is symmetric; the rest of the kernel reads t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -109,8 +110,7 @@ class DepthwiseConv1d(Windowed):
         self.taps = nn.Parameter(taps)
 
     def apply_windows(self, x: Tensor) -> Tensor:
-        result: Tensor = _ShiftedTaps.apply(x.mT, self.taps)
-        return result.mT
+        return _shifted_taps(x.mT, self.taps).mT
 
 
 class _ShiftedTaps(torch.autograd.Function):
@@ -136,6 +136,9 @@ class _ShiftedTaps(torch.autograd.Function):
             dx[:, shift : shift + frames].addcmul_(dy, taps[shift])
             dtaps[shift] = (dy * x[:, shift : shift + frames]).sum((0, 1))
         return dx, dtaps
+
+
+_shifted_taps: Callable[[Tensor, Tensor], Tensor] = _ShiftedTaps.apply
 
 
 class OverlapAdd(Block):

@@ -1,0 +1,43 @@
+"""How good a tokenizer is: measures, intervals, bit rates from bytes written, speed, use of the books."""
+
+from audiotokens.evaluation.compare import compare, default_prefixes
+from audiotokens.evaluation.files import AudioFile, find_files
+from audiotokens.evaluation.metrics import EVALUATION_RATE, METRICS, Metric, get_metrics, register
+from audiotokens.evaluation.results import (
+    BookUsage,
+    Comparison,
+    Difference,
+    FileRecord,
+    OperatingPoint,
+    Point,
+    Row,
+    Summary,
+)
+from audiotokens.evaluation.statistics import Interval, mean_interval, paired_interval
+from audiotokens.evaluation.tables import format_table
+from audiotokens.evaluation.usage import UsageCounter
+
+__all__ = [
+    "EVALUATION_RATE",
+    "METRICS",
+    "AudioFile",
+    "BookUsage",
+    "Comparison",
+    "Difference",
+    "FileRecord",
+    "Interval",
+    "Metric",
+    "OperatingPoint",
+    "Point",
+    "Row",
+    "Summary",
+    "UsageCounter",
+    "compare",
+    "default_prefixes",
+    "find_files",
+    "format_table",
+    "get_metrics",
+    "mean_interval",
+    "paired_interval",
+    "register",
+]

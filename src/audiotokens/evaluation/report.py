@@ -1,0 +1,257 @@
+"""The report: one HTML file, complete in itself, to hear, see and read what a tokenizer does."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from audiotokens.errors import AudioTokensError
+from audiotokens.evaluation.metrics import METRICS
+from audiotokens.evaluation.report_audio import CODINGS, Coding
+from audiotokens.evaluation.report_measures import books_section, measures_section, method_section
+from audiotokens.evaluation.report_players import (
+    Example,
+    Pictures,
+    data_blocks,
+    draw,
+    embed_audio,
+    listen_section,
+)
+from audiotokens.evaluation.report_view import domain_title, format_interval, format_value, metric_title
+from audiotokens.evaluation.results import Comparison, OperatingPoint
+
+__all__ = ["MAX_EXAMPLES", "MAX_SECONDS", "SIZE_LIMIT", "Example", "Figure", "headline", "write_report"]
+
+SIZE_LIMIT = 15_000_000
+"""A page never has more bytes than this."""
+MAX_EXAMPLES = 12
+MAX_SECONDS = 20.0
+"""A page holds at most so many recordings, and so many seconds of each."""
+REFERENCE_BITRATE = 3000.0
+_RESERVE = 1_500_000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One of the figures that matter.
+
+    Args:
+        value: number as text.
+        unit: behind the number; may be empty.
+        name: what it is.
+        note: its conditions: interval, N, operating point.
+    """
+
+    value: str
+    unit: str
+    name: str
+    note: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {f'{self.value} {self.unit}'.rstrip()} ({self.note})"
+
+
+def headline(comparison: Comparison) -> tuple[Figure, ...]:
+    """Return bit rate, quality and speed of the first tokenizer at its operating point nearest to 3 kbit/s.
+
+    Taken on speech where there is speech, else on the first domain. The quality is the first measure that was
+    defined there.
+    """
+    point = _headline_point(comparison)
+    if point is None:
+        return ()
+    where = f"{point.num_codebooks} books, {(domain_title(point.domain)).lower()}"
+    rate = point.measured_bitrate or point.nominal_bitrate
+    figures = [
+        Figure(
+            f"{rate / 1000:.2f}",
+            "kbit/s",
+            "Bit rate on disk",
+            f"{where}; nominal {point.nominal_bitrate / 1000:.2f}",
+        )
+    ]
+    found = [s for m in comparison.metrics if (s := comparison.summary(point.point, m)) is not None]
+    best = next((s for s in found if s.mean is not None), None)
+    if best is not None and best.mean is not None:
+        interval = ""
+        if best.low is not None and best.high is not None:
+            interval = f"95 % interval {format_interval(best.low, best.high, best.metric, decimals=2)}, "
+        known = METRICS.get(best.metric)
+        title = known.title if known else metric_title(best.metric)
+        unit = known.unit if known else ""
+        figures.append(
+            Figure(
+                format_value(best.mean, best.metric, decimals=2), unit, title, f"{interval}N = {best.count}"
+            )
+        )
+    if point.encode_speed and point.decode_speed:
+        speed = 1 / (1 / point.encode_speed + 1 / point.decode_speed)
+        threads = f"{point.threads} thread{'s' if point.threads != 1 else ''}"
+        figures.append(
+            Figure(f"{speed:,.0f}", "× real time", "Encode and decode", f"on {threads} of this machine")
+        )
+    return tuple(figures)
+
+
+def write_report(
+    path: str | Path,
+    comparison: Comparison,
+    examples: Sequence[Example],
+    *,
+    title: str,
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write the report as one HTML file of at most 15 MB.
+
+    At most the first 12 examples and the first 20 s of each are shown. Audio is stored as FLAC; where that
+    would pass the limit as Opus at about 110, then 60 kbit/s; where that would pass it too, the last examples
+    are left out. The page says which.
+
+    Args:
+        path: file to write; its folder must exist.
+        comparison: what `compare` found.
+        examples: recordings to hear and see; may be empty.
+        title: heading of the page.
+        notes: sentences about the choice of the recordings.
+
+    Returns:
+        The path written.
+
+    Raises:
+        AudioTokensError: the file cannot be written, or the page is too large without any audio.
+
+    Example:
+        >>> write_report("report.html", comparison, examples, title="speech-16k")  # doctest: +SKIP
+    """
+    given, examples = examples, [example.beginning(MAX_SECONDS) for example in examples[:MAX_EXAMPLES]]
+    pictures = [draw(example) for example in examples]
+    coding, audio = _fitting_audio(examples, pictures)
+    kept = len(audio)
+    about = _about(given, kept, coding) if kept else []
+    data = data_blocks(audio, coding, pictures[:kept])
+    text = _page(comparison, examples[:kept], pictures[:kept], title, (*notes, *about), data)
+    content = text.encode("utf-8")
+    if len(content) > SIZE_LIMIT:
+        raise AudioTokensError(
+            f"the report has {len(content)} bytes, at most {SIZE_LIMIT} are allowed: compare fewer points"
+        )
+    path = Path(path)
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise AudioTokensError(f"{path}: cannot write the report: {error.strerror or error}") from None
+    return path
+
+
+def _about(given: Sequence[Example], kept: int, coding: Coding) -> list[str]:
+    loud = "\N{MINUS SIGN}23\N{NO-BREAK SPACE}LUFS"
+    sentences = [f"Audio on this page is {coding.name}; every version is brought to {loud}."]
+    if kept < len(given):
+        sentences.append(f"The page holds the first {kept} of {len(given)} recordings.")
+    cut = sum(example.seconds > MAX_SECONDS for example in given[:kept])
+    if cut:
+        sentences.append(
+            f"The page holds the first {MAX_SECONDS:g} s of the {cut} recordings that are longer."
+        )
+    return sentences
+
+
+def _fitting_audio(
+    examples: Sequence[Example], pictures: Sequence[Pictures]
+) -> tuple[Coding, list[list[str]]]:
+    drawn = [sum(map(len, one.spectrograms)) + len(one.codes) + 6 * one.grid.values.size for one in pictures]
+    budget = SIZE_LIMIT - _RESERVE
+    for coding in CODINGS:
+        audio = [embed_audio(example, coding) for example in examples]
+        sizes = [sum(map(len, versions)) + extra for versions, extra in zip(audio, drawn, strict=True)]
+        if sum(sizes) <= budget:
+            break
+    while audio and sum(sizes) > budget:
+        audio.pop()
+        sizes.pop()
+    return coding, audio
+
+
+def _page(
+    comparison: Comparison,
+    examples: Sequence[Example],
+    pictures: Sequence[Pictures],
+    title: str,
+    sentences: Sequence[str],
+    data: str,
+) -> str:
+    style, script = (_resource(name) for name in ("style.css", "script.js"))
+    sections = {
+        "listen": ("Listen", listen_section(examples, pictures) if examples else ""),
+        "measures": ("Measure", measures_section(comparison) if comparison.points else ""),
+        "books": ("Book use", books_section(comparison)),
+        "method": ("How it was measured", method_section(comparison, sentences)),
+    }
+    anchors = {"measures": "measure"}
+    links = [
+        f'<a href="#{anchors.get(key, key)}">{name}</a>' for key, (name, text) in sections.items() if text
+    ]
+    return Template(_resource("page.html")).substitute(
+        {key: text for key, (_, text) in sections.items()},
+        title=escape(title),
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        lede=escape(_lede(comparison)),
+        figures=_figures(headline(comparison)),
+        navigation="".join(links),
+        data=data,
+        footer="Made by audiotokens. This file is complete in itself: it loads nothing and sends nothing.",
+    )
+
+
+def _lede(comparison: Comparison) -> str:
+    names = list(dict.fromkeys(point.tokenizer for point in comparison.points))
+    if not names:
+        return "Original recordings beside what their tokens became."
+    largest = {d: max(p.files for p in comparison.points if p.domain == d) for d in comparison.domains}
+    books = len({point.num_codebooks for point in comparison.points})
+    total = sum(largest.values())
+    return (
+        f"{_enumerate(names)}: {total} recording{'s' if total != 1 else ''} turned into discrete tokens "
+        f"and back at {books} operating point{'s' if books != 1 else ''}."
+    )
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _figures(figures: Sequence[Figure]) -> str:
+    cells = "".join(
+        f"<div><dt>{escape(f.name)}</dt>"
+        f'<dd class="big">{escape(f.value)}<small>{escape(f.unit)}</small></dd>'
+        f'<dd class="note">{escape(f.note)}</dd></div>'
+        for f in figures
+    )
+    return f'<dl class="figures">{cells}</dl>' if cells else ""
+
+
+def _headline_point(comparison: Comparison) -> OperatingPoint | None:
+    if not comparison.points:
+        return None
+    domain = "speech" if "speech" in comparison.domains else comparison.domains[0]
+    points = [p for p in comparison.points if p.domain == domain]
+    own = [p for p in points if p.tokenizer == points[0].tokenizer and p.nominal_bitrate > 0]
+    return min(own, key=lambda p: abs(math.log(p.nominal_bitrate / REFERENCE_BITRATE)), default=None)
+
+
+def _resource(name: str) -> str:
+    return (files("audiotokens.evaluation") / "page" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

@@ -1,0 +1,112 @@
+"""How the books are used: entropy, perplexity, dead codes, and the bit rate an entropy coder would reach.
+
+Every figure is per book. Pooling books hides a collapsed one behind its neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from audiotokens.errors import TokensError
+from audiotokens.evaluation.results import BookUsage, Point
+from audiotokens.tokens import Tokens
+
+
+class UsageCounter:
+    """Counts of every code of every book over many recordings."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, int], np.ndarray] = {}
+        self._bits = 0.0
+        self._code_bits = 0.0
+        self._seconds = 0.0
+
+    def add(self, tokens: Tokens) -> None:
+        """Count one recording.
+
+        Raises:
+            TokensError: a book has another size than before.
+        """
+        for name, stream in tokens.streams.items():
+            for book, size in enumerate(stream.codebook_sizes):
+                counts = np.bincount(stream.codes[book], minlength=size)
+                known = self._counts.get((name, book))
+                if known is not None and len(known) != size:
+                    raise TokensError(
+                        f'book {book} of "{name}" has {size} entries, it had {len(known)} before'
+                    )
+                self._counts[name, book] = counts if known is None else known + counts
+        self._bits += float(tokens.bits)
+        self._code_bits += float(tokens.code_bits)
+        self._seconds += tokens.duration
+
+    def books(self, point: Point) -> tuple[BookUsage, ...]:
+        """Return the use of every book, labelled with the operating point."""
+        return tuple(
+            book_usage(counts, point=point, stream=name, book=book)
+            for (name, book), counts in self._counts.items()
+        )
+
+    def entropy_bitrate(self) -> float | None:
+        """Return bits per second with every book at its zero-order entropy; the rest stays as it is.
+
+        The entropies are those of the counted codes themselves (Miller-Madow), so a coder that has to learn
+        them elsewhere needs more, and one that knows the context needs less. None before anything is counted.
+        """
+        if not self._seconds:
+            return None
+        coded = sum(int(counts.sum()) * corrected_entropy(counts) for counts in self._counts.values())
+        return (self._bits - self._code_bits + coded) / self._seconds
+
+
+def plugin_entropy(counts: np.ndarray) -> float:
+    """Zero-order entropy of counts `[V]` in bits; 0 where nothing was counted."""
+    total = int(counts.sum())
+    if not total:
+        return 0.0
+    shares = counts[counts > 0] / total
+    return max(0.0, float(-(shares * np.log2(shares)).sum()))
+
+
+def corrected_entropy(counts: np.ndarray) -> float:
+    """Entropy of counts `[V]` in bits with the bias correction of Miller and Madow (1955), at most log2 V.
+
+    The plug-in estimate is too small by about (m - 1) / 2N nats for m codes that occur among N.
+
+    Example:
+        >>> corrected_entropy(np.array([500, 500]))
+        1.0
+    """
+    total = int(counts.sum())
+    if not total:
+        return 0.0
+    occurring = int((counts > 0).sum())
+    corrected = plugin_entropy(counts) + (occurring - 1) / (2 * total * math.log(2))
+    return min(corrected, math.log2(len(counts)))
+
+
+def expected_used(size: int, codes: int) -> float:
+    """Number of entries that uniform random use of a book of `size` entries touches with `codes` codes."""
+    if size == 1:
+        return float(min(codes, 1))
+    return -size * math.expm1(codes * math.log1p(-1 / size))
+
+
+def book_usage(counts: np.ndarray, *, point: Point, stream: str, book: int) -> BookUsage:
+    """Describe the use of one book from its counts `[V]`."""
+    entropy = corrected_entropy(counts)
+    return BookUsage(
+        domain=point.domain,
+        tokenizer=point.tokenizer,
+        num_codebooks=point.num_codebooks,
+        stream=stream,
+        book=book,
+        counts=tuple(int(count) for count in counts),
+        used=int((counts > 0).sum()),
+        expected_used=expected_used(len(counts), int(counts.sum())),
+        entropy=entropy,
+        plugin_entropy=plugin_entropy(counts),
+        perplexity=2.0**entropy,
+    )
