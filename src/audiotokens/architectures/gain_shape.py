@@ -201,7 +201,7 @@ class GainShapeFeatures(Pointwise):
 
 
 class GainShapeCoefficients(Pointwise):
-    """Shapes s and gains g `[B, N + bands, T]` to MDCT coefficients `[B, N, T]`: s exp(sum_b min(g_b - 3, 6) v_b)."""
+    """Shapes s, gains g `[B, N + bands, T]` to coefficients s exp(sum_b min(g_b - 3, 6) v_b) `[B, N, T]`."""
 
     spread: Tensor
 

@@ -35,8 +35,8 @@ def measures_section(comparison: Comparison) -> str:
     parts = [_domain(DomainView.of(comparison, domain)) for domain in comparison.domains]
     return (
         '<section id="measure" aria-labelledby="measure-title"><h2 id="measure-title">Measure</h2>'
-        "<p>Means over recordings. Bands and bars are 95&nbsp;% intervals, bootstrapped "
-        f"over speakers or source recordings; without a second speaker there is none.</p>{''.join(parts)}</section>"
+        "<p>Means over recordings. Bands and bars are 95&nbsp;% intervals, bootstrapped over speakers or source "
+        f"recordings; without a second speaker there is none.</p>{''.join(parts)}</section>"
     )
 
 

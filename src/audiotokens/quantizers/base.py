@@ -69,4 +69,4 @@ class Quantizer(nn.Module, ABC):
 
     @torch.no_grad()
     def update(self, statistics: dict[str, Tensor]) -> None:
-        """Learn from the statistics of one step, merged over processes; does nothing where books are fixed."""
+        """Learn from the statistics of one step, merged over processes; nothing where books are fixed."""

@@ -1,0 +1,61 @@
+# `make demo [AUDIO=path]` and `make test` do their own set-up in .venv; a second call skips it.
+# A set-up is done anew when pyproject.toml or constraints.txt change.
+
+# For a CPU build of PyTorch where the package index offers a CUDA build (Linux):
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+OUTPUT := outputs/demo
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+
+.PHONY: demo test slow check docs clean help
+
+help:
+	@echo "make demo [AUDIO=path]  encode, decode and measure audio; write $(OUTPUT)/report.html"
+	@echo "make test               run the quick tests"
+	@echo "make slow               run the slow tests"
+	@echo "make check              lint and type-check"
+	@echo "make docs               build the documentation into site/"
+	@echo "make clean              delete .venv and everything built"
+
+demo: $(VENV)/.demo-ready
+	@$(BIN)/audiotokens demo $(if $(AUDIO),"$(AUDIO)") --output $(OUTPUT)
+
+test: $(VENV)/.test-ready
+	@$(PYTEST) -n auto --dist loadfile -m "not slow" tests
+
+slow: $(VENV)/.test-ready
+	@$(PYTEST) -m slow tests
+
+check: $(VENV)/.test-ready
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+
+docs: $(VENV)/.test-ready
+	@$(BIN)/zensical build --strict --clean
+
+clean:
+	@rm -rf $(VENV) site build dist outputs .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# PyTorch comes first and alone, so that nothing else decides which build of it is taken.
+$(VENV)/.torch-ready: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than Python 3.11: make $(MAKECMDGOALS) PYTHON=path/to/newer"; exit 1; }
+	@test -x $(BIN)/python || { echo "Making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing PyTorch (once)"
+	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	@touch $@
+
+$(VENV)/.demo-ready: $(VENV)/.torch-ready pyproject.toml
+	@echo "Installing audiotokens (once)"
+	@$(PIP) --editable ".[torch,metrics,media,demo]"
+	@touch $@
+
+$(VENV)/.test-ready: $(VENV)/.demo-ready
+	@echo "Installing the test tools (once)"
+	@$(PIP) --editable ".[torch,metrics,media,demo,hub,docs,dev]"
+	@touch $@

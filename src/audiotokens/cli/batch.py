@@ -1,0 +1,132 @@
+"""Running one verb over many files: failures are recorded, the rest goes on, the exit code tells."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from audiotokens.cli.options import BatchOptions
+from audiotokens.cli.paths import PIPE, Item, check_free
+from audiotokens.cli.progress import ProgressBar
+from audiotokens.cli.text import one_line, print_json
+from audiotokens.errors import AudioTokensError, DamagedError
+
+if TYPE_CHECKING:
+    from audiotokens.tokenizer import Tokenizer
+
+Record = dict[str, Any]
+Work = Callable[[Item], Record]
+
+
+@functools.lru_cache(maxsize=2)
+def loaded(name: str, exact: bool, device: str) -> Tokenizer:
+    """Load a tokenizer once in each process."""
+    from audiotokens import registry
+
+    return registry.load(name, exact=exact, device=device)
+
+
+def run_batch(
+    items: Sequence[Item], work: Work, describe: Callable[[Record], str], options: BatchOptions
+) -> None:
+    """Work on every item, report, and end with the exit code that the failures ask for.
+
+    Args:
+        items: what to read and write.
+        work: makes one output and returns its record; a module-level function or a `functools.partial` of
+            one, since other processes may run it.
+        describe: what is printed for a record.
+        options: of the command line.
+
+    Raises:
+        AudioTokensError: "-o -" with --json, or with a terminal.
+        Exit: an item failed: code 3 if all failures are damaged data, 1 if one is unexpected, else 2.
+    """
+    if options.as_json and any(item.output == PIPE for item in items):
+        raise AudioTokensError("--json and -o - both write to stdout: give one of them")
+    if any(item.output == PIPE for item in items) and sys.stdout.isatty():
+        raise AudioTokensError("stdout is a terminal: give -o FILE, or pipe it into a file or program")
+    records: list[Record] = []
+    traces: set[str] = set()
+    attempt = functools.partial(_attempt, work, options.force)
+    with ProgressBar(options.progress) as bar:
+        for item, record in zip(items, _outcomes(attempt, items, options.jobs)):
+            records.append(record)
+            bar.update(len(records), len(items), os.path.basename(item.source))
+            _report_trace(record.pop("trace", ""), traces)
+            _report(record, describe, options.as_json or item.output == PIPE)
+    failed = [record for record in records if record["status"] == "failed"]
+    if options.as_json:
+        print_json({"results": records, "succeeded": len(records) - len(failed), "failed": len(failed)})
+    _finish(failed, len(records))
+
+
+def _attempt(work: Work, force: bool, item: Item) -> Record:
+    record: Record = {"input": item.source}
+    try:
+        if item.output:
+            record["output"] = item.output
+            check_free(item.output, force)
+        return record | {"status": "ok"} | work(item)
+    except (AudioTokensError, OSError) as error:
+        code = error.exit_code if isinstance(error, AudioTokensError) else AudioTokensError.exit_code
+        return record | {"status": "failed", "error": _reason(error), "exit_code": code}
+    except Exception as error:
+        reason = f"unexpected {type(error).__name__}: {one_line(str(error))}"
+        return record | {"status": "failed", "error": reason, "exit_code": 1, "trace": traceback.format_exc()}
+
+
+def _reason(error: AudioTokensError | OSError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    return one_line(str(error))
+
+
+def _outcomes(attempt: Callable[[Item], Record], items: Sequence[Item], jobs: int) -> Iterator[Record]:
+    if min(jobs, len(items)) == 1:
+        yield from map(attempt, items)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    workers = min(jobs, len(items))
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
+        yield from pool.map(attempt, items)
+
+
+def _start_worker() -> None:
+    # Several processes with several threads each only wait for one another. Read when torch is imported.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def _report_trace(trace: str, seen: set[str]) -> None:
+    """Print a trace unless an earlier file failed in the same way."""
+    if trace and trace not in seen:
+        seen.add(trace)
+        click.echo(trace, nl=False, err=True)
+
+
+def _report(record: Record, describe: Callable[[Record], str], quiet: bool) -> None:
+    for warning in record.get("warnings", ()):
+        click.echo(f"warning: {one_line(record['input'])}: {one_line(warning)}", err=True)
+    if record["status"] == "failed":
+        named = record["input"] in record["error"] or record["input"] == PIPE
+        click.echo(f"error: {'' if named else one_line(record['input']) + ': '}{record['error']}", err=True)
+    elif not quiet:
+        click.echo(describe(record))
+
+
+def _finish(failed: Sequence[Record], total: int) -> None:
+    if not failed:
+        return
+    if total > 1:
+        click.echo(f"error: {len(failed)} of {total} failed", err=True)
+    codes = {record["exit_code"] for record in failed}
+    code = 1 if 1 in codes else DamagedError.exit_code if codes == {DamagedError.exit_code} else 2
+    raise click.exceptions.Exit(code)

@@ -1,0 +1,249 @@
+"""`audiotokens compare`: tokenizers measured on real audio."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+
+from audiotokens.cli import paths
+from audiotokens.cli.batch import loaded
+from audiotokens.cli.manifest import Condition, select, spread
+from audiotokens.cli.options import (
+    DEFAULT_MODEL,
+    choice,
+    device_option,
+    exact_option,
+    force_option,
+    gathered,
+    json_option,
+    progress_option,
+)
+from audiotokens.cli.progress import ProgressBar
+from audiotokens.cli.text import print_json
+from audiotokens.errors import AudioTokensError
+
+if TYPE_CHECKING:
+    from audiotokens.evaluation.report import Example
+    from audiotokens.evaluation.results import Comparison
+    from audiotokens.tokenizer import Tokenizer
+
+_COUNT = click.IntRange(min=1)
+_MOST_PAGE_RATE = 48000
+
+
+class _Numbers(click.ParamType[tuple[int, ...]]):
+    """A list such as 1,2,3,6."""
+
+    name = "LIST"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        numbers = str(value).split(",")
+        if not all(number.strip().isdecimal() and int(number) for number in numbers):
+            self.fail(f'"{value}" is not a list of numbers such as 1,2,3,6', param, ctx)
+        return tuple(map(int, numbers))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which files of a data folder, or of the given ones."""
+
+    data: str | None
+    split: str | None
+    filters: tuple[str, ...]
+    limit: int | None
+
+    def files(self, audio: Sequence[str]) -> list[Path]:
+        """Return the files that `audio`, or else the data folder, stands for.
+
+        Raises:
+            AudioTokensError: none of the two or both, or nothing is found.
+        """
+        from audiotokens.audio import AUDIO_SUFFIXES
+
+        if bool(audio) == bool(self.data):
+            raise AudioTokensError(
+                "give audio files or folders, or a data folder with --data: one of the two"
+            )
+        conditions = [Condition.parse(text) for text in self.filters]
+        if self.split is not None:
+            conditions.append(Condition("split", self.split))
+        if self.data:
+            return select(self.data, conditions, self.limit)
+        if conditions:
+            raise AudioTokensError(
+                "--split and --filter choose rows of a manifest: give its folder with --data"
+            )
+        return spread([Path(each.source) for each in paths.collect(audio, AUDIO_SUFFIXES)], self.limit)
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How to measure; the fields are arguments of `audiotokens.evaluation.compare.compare`."""
+
+    codebooks: tuple[int, ...] | None
+    metrics: str | None
+    domain: str | None
+    threads: int
+    jobs: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Where the findings go."""
+
+    report: str | None
+    examples: int
+    output: str | None
+    force: bool
+    as_json: bool
+    progress: bool
+
+
+@click.command(
+    epilog="Example: audiotokens compare speech-16k --data data --filter 'corpus=Libri*' -k 3,6,12"
+)
+@click.argument("arguments", nargs=-1, metavar="[TOKENIZER|AUDIO]...")
+@click.option(
+    "-m", "--tokenizer", "models", multiple=True, metavar="NAME", help="A tokenizer; can be repeated."
+)
+@gathered(
+    Measuring,
+    "measuring",
+    click.option(
+        "-k", "--codebooks", type=_Numbers(), help="Numbers of books, as 1,2,3,6; default: up to six."
+    ),
+    click.option("--metrics", metavar="LIST", help="Ids of measures, separated by commas; default: all."),
+    click.option("--domain", help="Of files that no manifest knows: speech, music or sound."),
+    choice("--threads", default=1, kind=_COUNT, text="Threads of the timed code."),
+    choice("-j", "--jobs", default=1, kind=_COUNT, text="Processes for the measures."),
+    choice("--seed", default=0, text="Of the bootstrap."),
+)
+@gathered(
+    Selection,
+    "selection",
+    click.option("--data", metavar="FOLDER", help="Folder with a manifest.csv, or a manifest."),
+    click.option("--split", help="Rows of the manifest to take, such as test."),
+    click.option(
+        "--filter", "filters", multiple=True, metavar="COLUMN=PATTERN", help="Rows to take; also !=."
+    ),
+    click.option("--limit", type=_COUNT, help="At most so many files, evenly spread."),
+)
+@gathered(
+    Writing,
+    "writing",
+    click.option("--report", metavar="FILE", help="Write a page with players, pictures and plots."),
+    choice("--examples", default=6, kind=click.IntRange(min=0), text="Recordings to hear on that page."),
+    click.option("-o", "--output", metavar="FILE", help="Write everything that was found as JSON."),
+    force_option,
+    json_option,
+    progress_option,
+)
+@device_option
+@exact_option
+def compare(
+    arguments: tuple[str, ...],
+    models: tuple[str, ...],
+    measuring: Measuring,
+    selection: Selection,
+    writing: Writing,
+    device: str,
+    exact: bool,
+) -> None:
+    """Measure tokenizers on real audio, at each number of books.
+
+    Every figure comes from tokens that were written, read back and decoded. Give tokenizers and audio files
+    or folders in any order, or the audio with --data. Bit rates are those of the files written.
+    """
+    from audiotokens.evaluation.tables import format_table
+
+    for path in filter(None, (writing.report, writing.output)):
+        paths.check_free(path, writing.force)
+    files = selection.files([argument for argument in arguments if not _is_tokenizer(argument)])
+    names = dict.fromkeys([*models, *filter(_is_tokenizer, arguments)] or [DEFAULT_MODEL])
+    tokenizers = [loaded(name, exact, device) for name in names]
+    found = _measure(tokenizers, files, measuring, writing.progress)
+    if writing.output:
+        found.write_json(writing.output)
+    if writing.report:
+        _write_report(writing, found, tokenizers, files)
+    if writing.as_json:
+        print_json(found.to_dict())
+    else:
+        click.echo(format_table(found))
+    _finish(found)
+
+
+def _is_tokenizer(argument: str) -> bool:
+    from audiotokens.registry import known_names
+
+    folder = os.path.isfile(os.path.join(argument, "config.json"))
+    return folder or argument.startswith("hf:") or argument in known_names()
+
+
+def _measure(
+    tokenizers: Sequence[Tokenizer], files: Sequence[Path], measuring: Measuring, progress: bool
+) -> Comparison:
+    from audiotokens.evaluation.compare import compare as compare_on
+
+    with ProgressBar(progress) as bar:
+        return compare_on(
+            tokenizers,
+            files,
+            num_codebooks=measuring.codebooks,
+            metrics=measuring.metrics.split(",") if measuring.metrics else None,
+            domain=measuring.domain,
+            threads=measuring.threads,
+            jobs=measuring.jobs,
+            seed=measuring.seed,
+            progress=bar.update,
+        )
+
+
+def _finish(found: Comparison) -> None:
+    failed = {record.file: record.reason for record in found.records if record.status == "failed"}
+    for file, reason in failed.items():
+        click.echo(f"error: {reason if file in reason else f'{file}: {reason}'}", err=True)
+    if failed:
+        total = len({record.file for record in found.records})
+        click.echo(f"error: {len(failed)} of {total} files failed", err=True)
+        raise click.exceptions.Exit(AudioTokensError.exit_code)
+
+
+def _write_report(
+    writing: Writing, found: Comparison, tokenizers: Sequence[Tokenizer], files: Sequence[Path]
+) -> None:
+    from audiotokens.evaluation.report import write_report
+
+    first = tokenizers[0]
+    books = sorted({point.num_codebooks for point in found.points if point.tokenizer == first.spec.name})
+    good = [file for file in files if not any(file.as_posix().endswith(name) for name in found.failed_files)]
+    examples = [_example(file, first, books) for file in spread(good, writing.examples)]
+    title = " and ".join(tokenizer.spec.name for tokenizer in tokenizers)
+    notes = [f"The players let you hear {first.spec.name}."] if len(tokenizers) > 1 else []
+    write_report(str(writing.report), found, examples, title=title, notes=notes)
+
+
+def _example(file: Path, tokenizer: Tokenizer, books: Sequence[int]) -> Example:
+    from audiotokens.audio import read_audio, resample
+    from audiotokens.evaluation.report import Example
+
+    waveform, sample_rate = read_audio(file)
+    page_rate = min(sample_rate, _MOST_PAGE_RATE)
+    original = resample(waveform.mean(0, keepdims=True), sample_rate, page_rate)[0]
+    versions = {}
+    for number in books:
+        tokens = tokenizer.encode(waveform, sample_rate, num_codebooks=number)
+        decoded = tokenizer.decode(tokens).mean(0, keepdims=True)
+        version = resample(decoded, tokenizer.spec.output_sample_rate, page_rate)[0, : original.size]
+        label = f"{tokenizer.spec.bitrate(number) / 1000:.3g} kbit/s"
+        versions[label] = np.pad(version, (0, original.size - version.size))
+    return Example(file.name, page_rate, original, versions, tokens)

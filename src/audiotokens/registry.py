@@ -1,0 +1,338 @@
+"""Names to tokenizers: shipped ones, folders, entry points of other packages, and the Hugging Face hub.
+
+A tokenizer folder holds `config.json`, `model.safetensors` and `README.md`; nothing in it is executed or
+unpickled.
+Listing and reading facts import no torch; loading imports what the tokenizer needs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from audiotokens.config import from_dict
+from audiotokens.errors import (
+    AudioTokensError,
+    CheckpointError,
+    ConfigError,
+    MissingExtraError,
+    NotOfferedError,
+    TokenizerNotFoundError,
+)
+from audiotokens.spec import Spec
+
+if TYPE_CHECKING:
+    from audiotokens.tokenizer import Tokenizer
+
+ENTRY_POINT_GROUP = "audiotokens.tokenizers"
+FOLDER_FILES = ("config.json", "model.safetensors", "README.md")
+FOLDER_FORMAT = "audiotokens"
+FOLDER_VERSION = 1
+SHIPPED = Path(__file__).parent / "weights"
+
+architectures: dict[str, str] = {"gain-shape": "audiotokens.architectures.gain_shape:GainShapeCodec"}
+"""Architecture name in config.json -> "module:attribute" of its codec class, imported when first loaded."""
+
+_CONFIG_BYTES = 1 << 20
+_HUB_REFERENCE = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class FolderConfig:
+    """What `config.json` of a tokenizer folder says.
+
+    Args:
+        format: always "audiotokens".
+        version: of the folder format.
+        architecture: key of `architectures`.
+        config: the architecture's own configuration, read strictly by its class.
+        spec: facts about the tokenizer.
+    """
+
+    format: str
+    version: int
+    architecture: str
+    config: dict[str, Any]
+    spec: Spec
+
+
+@dataclass(frozen=True)
+class TokenizerRecord:
+    """One tokenizer that `load` knows by name.
+
+    Args:
+        name: what to give to `load`.
+        kind: where it comes from.
+        origin: its folder, or the distribution and object of its entry point.
+        spec: its facts; None for an entry point, whose package is imported only when it is loaded.
+    """
+
+    name: str
+    kind: Literal["shipped", "entry point"]
+    origin: str
+    spec: Spec | None = None
+
+
+def load(
+    name_or_folder: str | os.PathLike[str],
+    *,
+    exact: bool = True,
+    device: str = "cpu",
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Tokenizer:
+    """Load a tokenizer.
+
+    Args:
+        name_or_folder: a shipped name, the name of another package's entry point, a folder, or
+            "hf:organisation/name[@revision]". A name wins over a folder: write "./name" for that.
+        exact: codes that do not depend on batch, chunking or threads; False is faster.
+        device: torch device, such as "cpu" or "cuda".
+        cache_dir: the hub's cache folder, for "hf:" only; default: huggingface_hub's own.
+
+    Raises:
+        TokenizerNotFoundError: nothing of that name, or its package cannot be imported.
+        ConfigError: the folder's config.json has an unknown, missing or ill-typed key.
+        CheckpointError: the folder is damaged.
+        MissingExtraError: an optional dependency is not installed.
+
+    Example:
+        >>> tokenizer = load("speech-16k")  # doctest: +SKIP
+    """
+    name = os.fspath(name_or_folder)
+    if name.startswith("hf:"):
+        return load_folder(hub_folder(name, cache_dir=cache_dir), exact=exact, device=device)
+    if isinstance(name_or_folder, str):
+        if name in shipped():
+            return load_folder(shipped()[name], exact=exact, device=device)
+        points = _entry_points(name)
+        if points:
+            return _load_entry_point(points, device)
+    if Path(name).is_dir():
+        return load_folder(name, exact=exact, device=device)
+    raise _not_found(name)
+
+
+def list_tokenizers() -> list[TokenizerRecord]:
+    """Return every tokenizer known by name, shipped ones first; imports neither torch nor another package.
+
+    Example:
+        >>> [record.name for record in list_tokenizers()]  # doctest: +SKIP
+        ['speech-16k']
+    """
+    own = shipped()
+    records = [
+        TokenizerRecord(name, "shipped", str(folder), read_folder_config(folder).spec)
+        for name, folder in own.items()
+    ]
+    for point in _entry_points():
+        hidden = "; hidden by the shipped one" if point.name in own else ""
+        records.append(TokenizerRecord(point.name, "entry point", f"{_origin(point)}{hidden}"))
+    return records
+
+
+def shipped() -> dict[str, Path]:
+    """Return the folders of the tokenizers that come with the package, by name."""
+    if not SHIPPED.is_dir():
+        return {}
+    return {path.name: path for path in sorted(SHIPPED.iterdir()) if (path / "config.json").is_file()}
+
+
+def known_names() -> list[str]:
+    """Return the names that `load` knows, without reading or importing any of them."""
+    return [
+        *shipped(),
+        *dict.fromkeys(point.name for point in _entry_points() if point.name not in shipped()),
+    ]
+
+
+def load_folder(folder: str | os.PathLike[str], *, exact: bool = True, device: str = "cpu") -> Tokenizer:
+    """Load the tokenizer in a folder.
+
+    Raises:
+        TokenizerNotFoundError: not a tokenizer folder.
+        ConfigError: config.json has an unknown, missing or ill-typed key, or an unknown architecture.
+        CheckpointError: the folder is damaged.
+        MissingExtraError: torch is not installed.
+    """
+    path = Path(folder)
+    architecture = read_folder_config(path).architecture
+    module, _, attribute = architectures[architecture].partition(":")
+    try:
+        codec = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "torch":
+            raise MissingExtraError(f'The architecture "{architecture}"', "torch") from None
+        raise
+    tokenizer: Tokenizer = codec.load(path, exact=exact, device=device)
+    return tokenizer
+
+
+def read_folder_config(folder: str | os.PathLike[str]) -> FolderConfig:
+    """Read and check `config.json` of a tokenizer folder, without torch and without touching the weights.
+
+    Raises:
+        TokenizerNotFoundError: no such folder, or no config.json in it.
+        ConfigError: an unknown, missing or ill-typed key, format, version or architecture.
+        CheckpointError: config.json is not JSON, or larger than 1 MiB.
+    """
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        found = "has no config.json" if path.parent.is_dir() else "does not exist"
+        raise TokenizerNotFoundError(
+            f'folder "{folder}" {found}: expected a tokenizer folder with {", ".join(FOLDER_FILES)}'
+        )
+    values = _read_json(path)
+    where = str(path)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: found a {type(values).__name__}, expected a mapping of keys to values")
+    if values.get("format") != FOLDER_FORMAT:
+        raise ConfigError(f'{where}: format is {values.get("format")!r}, expected "{FOLDER_FORMAT}"')
+    if values.get("version") != FOLDER_VERSION:
+        raise ConfigError(
+            f"{where}: version is {values.get('version')!r}, this release reads {FOLDER_VERSION}: update"
+        )
+    config = from_dict(FolderConfig, values, where=where)
+    if config.architecture not in architectures:
+        known = ", ".join(architectures)
+        raise ConfigError(f'{where}: unknown architecture "{config.architecture}"; known: {known}')
+    _check_spec(config.spec, f"{where}.spec")
+    return config
+
+
+def hub_folder(reference: str, *, cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Return the local folder of a tokenizer on the Hugging Face hub; fetches it if the cache lacks it.
+
+    Args:
+        reference: "hf:organisation/name" with an optional "@revision" (branch, tag or commit).
+        cache_dir: the hub's cache folder; default: huggingface_hub's own.
+
+    Raises:
+        TokenizerNotFoundError: the reference is ill-formed or unknown, or the hub cannot be reached.
+        MissingExtraError: huggingface_hub is not installed.
+    """
+    match = _HUB_REFERENCE.fullmatch(reference)
+    if match is None:
+        raise TokenizerNotFoundError(f'"{reference}" is not of the form "hf:organisation/name[@revision]"')
+    try:
+        from huggingface_hub import constants, errors, snapshot_download
+    except ModuleNotFoundError:
+        raise MissingExtraError("Loading from the Hugging Face hub", "hub") from None
+    repository, revision = match["repository"], match["revision"] or "main"
+    cache = Path(cache_dir or constants.HF_HUB_CACHE)
+    try:
+        folder = snapshot_download(
+            repository, revision=revision, cache_dir=cache, allow_patterns=list(FOLDER_FILES)
+        )
+    except errors.HFValidationError as error:
+        raise TokenizerNotFoundError(f'"{reference}": {_one_line(error)}') from None
+    except (errors.RevisionNotFoundError, errors.RepositoryNotFoundError):
+        raise TokenizerNotFoundError(
+            f'the hub has no "{repository}" at revision "{revision}", or access needs a login (hf auth login)'
+        ) from None
+    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError):
+        raise TokenizerNotFoundError(
+            f'"{reference}" is not in the cache and the hub cannot be reached: put config.json and '
+            f"model.safetensors of {repository} into a folder and load that folder, or copy "
+            f"models--{repository.replace('/', '--')} from another machine's cache into {cache}"
+        ) from None
+    return Path(folder)
+
+
+def _load_entry_point(points: list[metadata.EntryPoint], device: str) -> Tokenizer:
+    from audiotokens.tokenizer import Tokenizer
+
+    point = points[0]
+    if len(points) > 1:
+        origins = " and ".join(_origin(each) for each in points)
+        raise TokenizerNotFoundError(f'"{point.name}" is offered by {origins}: uninstall all but one')
+    try:
+        tokenizer = point.load()()
+    except AudioTokensError:
+        raise
+    except Exception as error:
+        raise TokenizerNotFoundError(
+            f'tokenizer "{point.name}" of {_origin(point)} cannot be loaded: '
+            f"{type(error).__name__}: {_one_line(error)}"
+        ) from error
+    if not isinstance(tokenizer, Tokenizer):
+        raise TokenizerNotFoundError(
+            f'tokenizer "{point.name}" of {_origin(point)} gave a {type(tokenizer).__name__}, expected a '
+            "subclass of audiotokens.Tokenizer or a function without arguments that returns one"
+        )
+    return _moved(tokenizer, device)
+
+
+def _moved(tokenizer: Tokenizer, device: str) -> Tokenizer:
+    if device == "cpu":
+        return tokenizer
+    move = getattr(tokenizer, "to", None)
+    if move is None:
+        raise NotOfferedError(f'{tokenizer.spec.name} runs on the device "cpu" only, not on "{device}"')
+    moved: Tokenizer = move(device)
+    return moved
+
+
+def _entry_points(name: str | None = None) -> list[metadata.EntryPoint]:
+    points = metadata.entry_points(group=ENTRY_POINT_GROUP)
+    # One distribution can be met twice on sys.path (installed, and as a checkout); equal entries are one.
+    unique = {(point.name, point.value): point for point in reversed(tuple(points))}
+    chosen = [point for point in unique.values() if name in (None, point.name)]
+    return sorted(chosen, key=lambda point: (point.name, _origin(point)))
+
+
+def _origin(point: metadata.EntryPoint) -> str:
+    distribution = f"{point.dist.name} {point.dist.version}" if point.dist else "an unnamed distribution"
+    return f"{distribution} ({point.value})"
+
+
+def _not_found(name: str) -> TokenizerNotFoundError:
+    names = known_names()
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f'did you mean "{near[0]}"?' if near else f"known names: {', '.join(names) or 'none'};"
+    return TokenizerNotFoundError(
+        f'no tokenizer and no folder is called "{name}"; {hint} "audiotokens list" shows all names'
+    )
+
+
+def _read_json(path: Path) -> object:
+    with path.open("rb") as file:
+        content = file.read(_CONFIG_BYTES + 1)
+    if len(content) > _CONFIG_BYTES:
+        raise CheckpointError(f"{path}: larger than 1 MiB, expected a small JSON file")
+    try:
+        values: object = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: not valid JSON ({_one_line(error)}): fetch the folder again"
+        ) from None
+    return values
+
+
+def _check_spec(spec: Spec, where: str) -> None:
+    for problem in _spec_problems(spec):
+        raise ConfigError(f"{where}: {problem}")
+
+
+def _spec_problems(spec: Spec) -> Iterator[str]:
+    if min(spec.sample_rate, spec.output_sample_rate, spec.channels) < 1:
+        yield "sample rates and channels must be at least 1"
+    if not spec.streams:
+        yield "found no streams, expected at least one"
+    for stream in spec.streams:
+        if not stream.codebook_sizes or min(stream.codebook_sizes) < 1 or stream.frame_rate < 0:
+            yield f'stream "{stream.name}" needs books of at least 1 entry and a frame rate of at least 0'
+    books = spec.num_codebooks
+    if not spec.legal_prefixes or not all(1 <= prefix <= books for prefix in spec.legal_prefixes):
+        yield f"legal_prefixes are {list(spec.legal_prefixes)}, expected values from 1 to {books}"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

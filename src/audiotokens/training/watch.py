@@ -1,0 +1,126 @@
+"""Watch a run: use of the books, phase collapse, numbers that are not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from audiotokens.errors import AudioTokensError
+
+COLLAPSE_SHARE = 0.05
+PHASE_ERROR = 0.015
+PHASE_SI_SDR = -8.0
+_MIN_CODES = 4
+
+
+class TrainingError(AudioTokensError):
+    """A run cannot go on; its last checkpoint is kept."""
+
+
+class CodeUsage:
+    """Counts of codes over a sliding window with exponential forgetting.
+
+    Args:
+        codebook_sizes: entries of each book.
+        window: steps after which a count has fallen to 1/e.
+        device: where the codes are.
+    """
+
+    def __init__(
+        self, codebook_sizes: Sequence[int], *, window: int = 100, device: torch.device | str = "cpu"
+    ) -> None:
+        self._sizes = tuple(codebook_sizes)
+        self._keep = 1 - 1 / window
+        self._counts = torch.zeros(len(self._sizes), max(self._sizes), device=device)
+        self._offsets = (torch.arange(len(self._sizes), device=device) * max(self._sizes))[:, None]
+
+    @torch.no_grad()
+    def update(self, codes: Tensor, num_codebooks: Tensor) -> None:
+        """Count codes `[B, K, T]`, of each item the first `num_codebooks` `[B]` books only."""
+        books = torch.arange(codes.shape[1], device=codes.device)
+        used = (books < num_codebooks[:, None]).float()[:, :, None].expand(codes.shape)
+        self._counts.mul_(self._keep)
+        self._counts.view(-1).index_add_(0, (codes + self._offsets).flatten(), used.flatten())
+
+    def perplexities(self) -> list[float]:
+        """exp(entropy) of the codes of each book: the number of entries in even use; 0 where nothing was counted."""
+        total = self._counts.sum(1, keepdim=True)
+        share = self._counts / total.clamp(min=1e-9)
+        entropy = -(share * share.clamp(min=1e-12).log()).sum(1)
+        return [float(value) for value in torch.where(total[:, 0] > 0, entropy.exp(), 0.0)]
+
+    def collapsed(self) -> list[int]:
+        """Books (from 0) whose perplexity is under 5 % of their size, judged only where enough codes were counted."""
+        totals = self._counts.sum(1).tolist()
+        return [
+            book
+            for book, (size, total, perplexity) in enumerate(
+                zip(self._sizes, totals, self.perplexities(), strict=True)
+            )
+            if total >= _MIN_CODES * size and perplexity < COLLAPSE_SHARE * size
+        ]
+
+
+@torch.no_grad()
+def relative_error(latents: Tensor, quantized: Tensor) -> Tensor:
+    """Squared quantization error over the variance of the latents about their mean, both `[B, D, T]`."""
+    latents = latents.float()
+    variance = (latents - latents.mean((0, 2), keepdim=True)).square().mean()
+    return (latents - quantized.float()).square().mean() / variance.clamp(min=1e-12)
+
+
+@torch.no_grad()
+def signal_to_distortion(reference: Tensor, output: Tensor) -> Tensor:
+    """Scale-invariant signal-to-distortion ratio in dB, mean over `[B, T]` (Le Roux et al. 2019, without mean removal)."""
+    reference, output = reference.float(), output.float()
+    energy = reference.square().sum(-1, keepdim=True).clamp(min=1e-8)
+    target = (output * reference).sum(-1, keepdim=True) / energy * reference
+    ratio = target.square().sum(-1) / (output - target).square().sum(-1).clamp(min=1e-12)
+    return 10 * torch.log10(ratio.clamp(min=1e-8)).mean()
+
+
+class Watch:
+    """Turns figures of a run into warnings, each given once until it has gone away.
+
+    Args:
+        start: step from which the alarms are on.
+    """
+
+    def __init__(self, start: int) -> None:
+        self._start = start
+        self._active: set[str] = set()
+        self._phase: tuple[float, float] | None = None
+
+    def warnings(self, step: int, usage: CodeUsage, figures: Mapping[str, float]) -> list[str]:
+        """Return new warnings.
+
+        Args:
+            step: of the run.
+            usage: of the books.
+            figures: "relative_error" and "si_sdr" of crops that use all books, where known.
+        """
+        if step < self._start:
+            return []
+        found = {
+            f"book {book + 1} collapses: its perplexity is under {COLLAPSE_SHARE:.0%} of its size; "
+            "lower the learning rate or start the books again"
+            for book in usage.collapsed()
+        }
+        if self._phase_collapsed(figures):
+            found.add(
+                f"phase collapse: relative quantization error under {PHASE_ERROR} and SI-SDR under {PHASE_SI_SDR:.0f} dB; "
+                "start again with more steps without quantizer and without loudness"
+            )
+        new = sorted(found - self._active)
+        self._active = found
+        return new
+
+    def _phase_collapsed(self, figures: Mapping[str, float]) -> bool:
+        if "relative_error" not in figures or "si_sdr" not in figures:
+            return False
+        now = (figures["relative_error"], figures["si_sdr"])
+        before = self._phase or now
+        self._phase = (0.9 * before[0] + 0.1 * now[0], 0.9 * before[1] + 0.1 * now[1])
+        return self._phase[0] < PHASE_ERROR and self._phase[1] < PHASE_SI_SDR

@@ -1,0 +1,218 @@
+"""The loop: it learns, stops, resumes bit for bit, and says what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from audiotokens.config import from_dict  # noqa: E402
+from audiotokens.errors import CheckpointError, ConfigError  # noqa: E402
+from audiotokens.training import checkpoint as checkpoints  # noqa: E402
+from audiotokens.training.config import Recipe  # noqa: E402
+from audiotokens.training.data import PackedAudio  # noqa: E402
+from audiotokens.training.loop import Trainer, build_codec, extend, pick_device, train  # noqa: E402
+from audiotokens.training.watch import TrainingError  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def run(recipe: Recipe, audio: PackedAudio, output: Path, max_steps: int | None = None) -> Path:
+    return train(recipe, audio.path, output, device="cpu", max_steps=max_steps, progress=False)
+
+
+def final_tensors(output: Path) -> dict[str, torch.Tensor]:
+    return checkpoints.read_checkpoint(checkpoints.find_checkpoints(output / "checkpoints")[-1]).tensors
+
+
+def log(output: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+
+
+class Killed(Exception):
+    """Stands for a kill in the middle of a step."""
+
+
+# 4 steps: the latents for the start of the books are partly collected; 8: the books are learning.
+@pytest.mark.parametrize("killed_at", [5, 8, 11])
+def test_a_killed_run_resumes_bit_for_bit(
+    pack_file: PackedAudio, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    run(recipe, pack_file, tmp_path / "whole")
+    update = torch.optim.AdamW.step
+    done = 0
+
+    def step(self: torch.optim.AdamW, closure: None = None) -> None:
+        nonlocal done
+        update(self, closure)
+        done += 1
+        if done == killed_at:
+            raise Killed
+
+    recipe = dataclasses.replace(recipe, checkpoint_every=4)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(torch.optim.AdamW, "step", step)
+        run(recipe, pack_file, tmp_path / "killed")
+    assert [path.name for path in checkpoints.find_checkpoints(tmp_path / "killed" / "checkpoints")][-1] in (
+        "step-00000004.safetensors",
+        "step-00000008.safetensors",
+    )
+    run(recipe, pack_file, tmp_path / "killed")
+    whole, resumed = final_tensors(tmp_path / "whole"), final_tensors(tmp_path / "killed")
+    assert set(whole) == set(resumed)
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, resumed[name]), name
+    for name in ("model.safetensors", "config.json"):
+        assert (tmp_path / "whole/export" / name).read_bytes() == (
+            tmp_path / "killed/export" / name
+        ).read_bytes()
+    assert [record["step"] for record in log(tmp_path / "killed")] == [2, 4, 6, 8, 10, 12]
+
+
+def test_a_run_learns_and_leaves_its_files(pack_file: PackedAudio, recipe: Recipe, tmp_path: Path) -> None:
+    schedule = dataclasses.replace(recipe.schedule, steps=60)
+    folder = run(dataclasses.replace(recipe, schedule=schedule), pack_file, tmp_path / "run")
+    records = log(tmp_path / "run")
+    assert records[-1]["log_mel"] < 0.85 * records[0]["log_mel"]
+    assert len(records[-1]["perplexity"]) == 4
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    assert "<polyline" in (tmp_path / "run" / "curves.svg").read_text()
+    assert len(checkpoints.find_checkpoints(tmp_path / "run" / "checkpoints")) == recipe.keep_checkpoints
+
+
+def test_the_export_is_the_running_mean(pack_file: PackedAudio, recipe: Recipe, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    folder = run(recipe, pack_file, tmp_path / "run")
+    stored, tensors = load_file(folder / "model.safetensors"), final_tensors(tmp_path / "run")
+    assert stored
+    assert all(torch.equal(tensor, tensors[f"average.{name}"].half()) for name, tensor in stored.items())
+    assert any(not torch.equal(tensor, tensors[f"codec.{name}"].half()) for name, tensor in stored.items())
+
+
+def test_books_start_from_the_latents(pack_file: PackedAudio, recipe: Recipe, tmp_path: Path) -> None:
+    trainer = make_trainer(recipe, pack_file, tmp_path)
+    seen = []
+    trainer.codec.quantizer.initialize = lambda latents, generator: seen.append(latents)
+    for _ in range(8):
+        trainer.train_step()
+    frames = recipe.schedule.start_latents * recipe.data.batch_size * recipe.data.crop_samples // 80
+    assert [latents.shape[1] for latents in seen] == [6]
+    assert frames <= len(seen[0]) <= frames + 6
+
+
+def make_trainer(recipe: Recipe, audio: PackedAudio, output: Path) -> Trainer:
+    torch.manual_seed(0)
+    return Trainer(build_codec(recipe), recipe, audio, output, device=torch.device("cpu"))
+
+
+def test_a_finished_run_stays_as_it_is(pack_file: PackedAudio, recipe: Recipe, tmp_path: Path) -> None:
+    run(recipe, pack_file, tmp_path)
+    before = final_tensors(tmp_path)
+    run(recipe, pack_file, tmp_path)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in final_tensors(tmp_path).items())
+
+
+def test_extending_restarts_the_learning_rate(pack_file: PackedAudio, recipe: Recipe, tmp_path: Path) -> None:
+    run(recipe, pack_file, tmp_path)
+    low = log(tmp_path)[-1]["learning_rate"]
+    extend(tmp_path, pack_file.path, 20, device="cpu", progress=False)
+    records = log(tmp_path)
+    assert records[-1]["step"] == 20
+    assert records[6]["learning_rate"] > 5 * low
+    with pytest.raises(ConfigError, match="already has 20 steps"):
+        extend(tmp_path, pack_file.path, 20, device="cpu", progress=False)
+
+
+def test_an_infinite_loss_stops_with_the_last_checkpoint(
+    pack_file: PackedAudio, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(recipe, pack_file, tmp_path, max_steps=5)
+    forward = Trainer.evaluate
+
+    def broken(self: Trainer, *arguments: object, quantize: bool) -> tuple[object, dict[str, torch.Tensor]]:
+        output, terms = forward(self, *arguments, quantize=quantize)
+        return output, {**terms, "loss": terms["loss"] * float("nan")}
+
+    monkeypatch.setattr(Trainer, "evaluate", broken)
+    with pytest.raises(
+        TrainingError, match=r"step 6: .*loss.* not finite; the last good checkpoint is .*00005"
+    ):
+        run(recipe, pack_file, tmp_path)
+    assert all(t.isfinite().all() for t in final_tensors(tmp_path).values())
+
+
+def test_validation_uses_held_out_files(pack_file: PackedAudio, recipe: Recipe, tmp_path: Path) -> None:
+    data = dataclasses.replace(recipe.data, validation_files=1)
+    run(dataclasses.replace(recipe, data=data, validate_every=6), pack_file, tmp_path)
+    found = [record for record in log(tmp_path) if "validation_loss" in record]
+    assert [record["step"] for record in found] == [6, 12]
+    assert all(0 < record["validation_loss"] < 10 for record in found)
+
+
+def test_bfloat16_trains(pack_file: PackedAudio, recipe: Recipe, tmp_path: Path) -> None:
+    run(dataclasses.replace(recipe, precision="bfloat16"), pack_file, tmp_path)
+    assert all(tensor.dtype != torch.bfloat16 for tensor in final_tensors(tmp_path).values())
+
+
+def test_fixed_books_train(pack_file: PackedAudio, recipe: Recipe, tmp_path: Path) -> None:
+    codec = {**recipe.codec, "latent": 4, "quantizer": {"kind": "fsq"}}
+    run(dataclasses.replace(recipe, codec=codec), pack_file, tmp_path)
+    assert log(tmp_path)[-1]["perplexity"][0] > 1
+
+
+def test_another_recipe_or_other_data_is_refused(
+    pack_file: PackedAudio, recipe: Recipe, tmp_path: Path
+) -> None:
+    run(recipe, pack_file, tmp_path, max_steps=2)
+    with pytest.raises(ConfigError, match=r"other settings \(seed\)"):
+        run(dataclasses.replace(recipe, seed=1), pack_file, tmp_path)
+    with pytest.raises(ConfigError, match=r"other settings \(codec\)"):
+        run(dataclasses.replace(recipe, codec={**recipe.codec, "latent": 8}), pack_file, tmp_path)
+    with pytest.raises(ConfigError, match="resume it, or choose another folder"):
+        train(recipe, pack_file.path, tmp_path, device="cpu", resume=False, progress=False)
+    other = checkpoints.read_checkpoint(checkpoints.find_checkpoints(tmp_path / "checkpoints")[0])
+    checkpoints.write_checkpoint(
+        tmp_path / "checkpoints", step=3, recipe=other.recipe, data="0", tensors=other.tensors, keep=1
+    )
+    with pytest.raises(ConfigError, match="started with other data"):
+        run(recipe, pack_file, tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(pack_file: PackedAudio, recipe: Recipe, tmp_path: Path) -> None:
+    run(recipe, pack_file, tmp_path, max_steps=2)
+    path = checkpoints.find_checkpoints(tmp_path / "checkpoints")[0]
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"step-00000002.*delete it to go on from the one before"):
+        run(recipe, pack_file, tmp_path)
+
+
+def test_the_data_must_have_the_codecs_rate(pack_file: PackedAudio, recipe: Recipe, tmp_path: Path) -> None:
+    codec = {**recipe.codec, "sample_rate": 24000}
+    with pytest.raises(ConfigError, match="16000 Hz, the codec 24000 Hz"):
+        run(dataclasses.replace(recipe, codec=codec), pack_file, tmp_path)
+
+
+def test_mistakes_in_a_recipe_are_named(recipe: Recipe) -> None:
+    with pytest.raises(ConfigError, match='unknown architecture "gain-shap"; known: .*gain-shape'):
+        build_codec(dataclasses.replace(recipe, architecture="gain-shap"))
+    with pytest.raises(ConfigError, match='recipe.codec: unknown key "widht"; did you mean "width"'):
+        build_codec(dataclasses.replace(recipe, codec={"widht": 3}))
+    with pytest.raises(ConfigError, match='unknown key "step"; did you mean "steps"'):
+        from_dict(Recipe, {"name": "x", "codec": {}, "schedule": {"step": 3}})
+
+
+def test_an_absent_device_is_named() -> None:
+    with pytest.raises(ConfigError, match='device "tpu" is not available here'):
+        pick_device("tpu")
