@@ -1,8 +1,7 @@
 # `make demo [AUDIO=path]` and `make test` do their own set-up in .venv; a second call skips it.
 # A set-up is done anew when pyproject.toml or constraints.txt change.
 
-# For a CPU build of PyTorch where the package index offers a CUDA build (Linux):
-#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# TORCH_INDEX: address of an index with CPU builds of PyTorch, for those whose own index offers CUDA builds.
 TORCH_INDEX ?=
 PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 VENV := .venv

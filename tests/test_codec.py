@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from audiotokens.architectures.gain_shape import VARIANTS, GainShapeCodec, GainShapeConfig
-from audiotokens.errors import AudioError, CheckpointError, ConfigError, TokensError
+from audiotokens.errors import AudioError, CheckpointError, ConfigError, NotOfferedError, TokensError
 from audiotokens.quantizers import FSQConfig
 from audiotokens.tokens import Tokens
 
@@ -114,6 +114,29 @@ def test_tokens_of_another_tokenizer_are_refused(codec: GainShapeCodec) -> None:
         codec.decode(replace(tokens, fingerprint="0" * 64))
     with pytest.raises(TokensError, match="legal values are 1, 2, 3, 4"):
         codec.decode(tokens, num_codebooks=5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_samples": 10**11}, "10 frames of stream \"codes\" stand for at most 880"),
+        ({"sample_rate": 8000}, "the tokens are of 8000 Hz and 1 channels"),
+        ({"channels": 2}, "16000 Hz and 2 channels"),
+    ],
+)
+def test_impossible_claims_are_refused_before_decoding(
+    codec: GainShapeCodec, change: dict[str, int], message: str
+) -> None:
+    tokens = codec.encode(noise(800), 16000)
+    with pytest.raises(TokensError, match=message):
+        codec.decode(replace(tokens, **change))
+
+
+def test_search_width_is_refused_without_residual_books(tmp_path: Path) -> None:
+    config = replace(VARIANTS["tiny"], quantizer=FSQConfig(levels=(5, 5)))
+    GainShapeCodec(config).save(tmp_path)
+    with pytest.raises(NotOfferedError, match="search_width must be 1"):
+        GainShapeCodec.load(tmp_path, search_width=4)
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "shape", "json", "key"])

@@ -280,3 +280,12 @@ def test_nothing_is_left_lying_about() -> None:
         (path.name, mark) for path in texts for mark in marks if mark in path.read_text(encoding="utf-8")
     ]
     assert not found
+
+
+def test_training_needs_no_audio_library() -> None:
+    code = (
+        "import sys; sys.modules['soundfile'] = sys.modules['soxr'] = None; "
+        "import audiotokens.training.loop, audiotokens.architectures.gain_shape; print('ok')"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.stdout == "ok\n", finished.stderr

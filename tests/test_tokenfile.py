@@ -290,6 +290,36 @@ def test_salvage_of_durations_and_windows() -> None:
         assert 0.5 * tokens.num_samples < covered < tokens.num_samples
 
 
+def test_an_intact_piece_shorter_than_a_common_frame_is_no_span() -> None:
+    """Columns so tall that each is a chunk of a third of a second, beside frames of half a second."""
+    tall = {"tall": Conditioning(np.ones((16384, 6), np.float32), Fraction(3))}
+    stream = CodeStream(cases.random_codes(1, 4, 8), (8,), Fraction(2))
+    tokens = cases.make({"codes": stream}, 32000, 16000, conditioning=tall)
+    data = bytearray(encoded(tokens))
+    size = 10 + 65536
+    for column in (0, 2):
+        data[-24 - (6 - column) * size + 100] ^= 1
+    found = salvaged(data)
+    assert [(m.start, m.end) for m in found.missing] == [(0, 1), (2, 3)]
+    assert [(s.start_sample, s.end_sample) for s in found.spans] == [(16000, 32000)]
+    check_spans(found, tokens)
+
+
+def test_the_content_hash() -> None:
+    tokens = cases.mimi()
+    data = bytearray(encoded(tokens))
+    data[-1] ^= 1
+    with pytest.raises(TokenFileError, match="closing hash does not match"):
+        decoded(data)
+    assert salvaged(data).tokens == tokens
+    assert "closing hash" in salvaged(data).report()[0]
+    other = forge(with_stream(), [b"\x05\x39\x77"], digest=bytes(32))
+    with pytest.raises(TokenFileError, match="closing hash does not match"):
+        decoded(other)
+    with pytest.raises(TokenFileError, match="every chunk is intact, but the content hash"):
+        salvaged(other)
+
+
 def test_lost_global_codes_leave_no_span_but_runs() -> None:
     tokens = cases.ticodec()
     data = bytearray(encoded(tokens))
@@ -328,13 +358,13 @@ def test_chunks_of_other_files_do_not_pass() -> None:
         decoded(swapped + data[start + 2 * size :])
 
 
-def forge(header: Any, payloads: list[bytes] | None = None) -> bytes:
+def forge(header: Any, payloads: list[bytes] | None = None, digest: bytes | None = None) -> bytes:
     """A file with right checksums around any header: what an attacker can write."""
     from audiotokens.tokformat.crc32c import crc32c
 
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     head = b"\x89TOK\r\n" + struct.pack(">HH", 1, len(text))
-    digest = hashlib.sha256(head + text + b"".join(payloads or [])).digest()
+    digest = digest or hashlib.sha256(head + text + b"".join(payloads or [])).digest()
     start = head + digest[:8] + text
     start += struct.pack(">I", crc32c(start))
     seed = crc32c(hashlib.sha256(start).digest())

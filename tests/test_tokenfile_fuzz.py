@@ -160,7 +160,7 @@ def check(written: Tokens, data: bytes, damaged: bytes) -> bool:
 
 def fuzz(times: int, seed: int) -> None:
     random = np.random.default_rng(seed)
-    pool = [(*pair, *map(encoded, pair)) for pair in originals()]
+    pool = [(one, two, encoded(one), encoded(two)) for one, two in originals()]
     slowest, saved, peak = 0.0, 0, 0
     for turn in range(times):
         written, other_tokens, data, other = pool[turn % len(pool)]
@@ -173,9 +173,9 @@ def fuzz(times: int, seed: int) -> None:
             written, data = other_tokens, other
         if turn % 7 == 0:
             tracemalloc.start()
-        start = time.perf_counter()
+        start = time.process_time()
         saved += check(written, data, damaged)
-        slowest = max(slowest, time.perf_counter() - start)
+        slowest = max(slowest, time.process_time() - start)
         if tracemalloc.is_tracing():
             peak = max(peak, tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
@@ -259,6 +259,6 @@ def test_a_file_that_looks_like_chunks_all_over_ends_soon() -> None:
     header = {"tokenizer": "a", "fingerprint": "f", "num_samples": 1, "sample_rate": 16000}
     stream = {"codebook_sizes": [[2, 1]], "frame_rate": 50, "frames": 2**50, "chunk": 2**19, "name": "codes"}
     data = forged(json.dumps({**header, "streams": [stream]}), np.random.default_rng(0))
-    start = time.perf_counter()
+    start = time.process_time()
     assert attempt(data + b"\xc7\x5a\x00\x00" * 50_000, salvage=True) is None
-    assert time.perf_counter() - start < MOST_SECONDS
+    assert time.process_time() - start < MOST_SECONDS

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from audiotokens import config as configuration
 from audiotokens.audio import WaveformLike
-from audiotokens.errors import CheckpointError
+from audiotokens.errors import CheckpointError, NotOfferedError
 from audiotokens.nn.block import Sequential
 from audiotokens.quantizers import Quantized, Quantizer, ResidualVectorQuantizer
 from audiotokens.sessions import CodecDecoder, CodecEncoder
@@ -256,6 +256,7 @@ class Codec(nn.Module, Tokenizer):
         Raises:
             ConfigError: a key of config.json is unknown, missing or ill-typed.
             CheckpointError: a file is missing or damaged, or the weights do not fit the configuration.
+            NotOfferedError: a search width for a quantizer without residual books.
         """
         folder = Path(folder)
         try:
@@ -270,6 +271,8 @@ class Codec(nn.Module, Tokenizer):
         spec = configuration.from_dict(Spec, description.get("spec"), where="config.json: spec")
         codec = cls(config, spec=spec)
         codec.load_tensors(folder / "model.safetensors")
+        if search_width != 1 and not isinstance(codec.quantizer, ResidualVectorQuantizer):
+            raise NotOfferedError(f"{codec.spec.name} has no residual books, so search_width must be 1")
         codec.search_width = search_width
         return codec.to(device).eval().make_exact(exact)
 

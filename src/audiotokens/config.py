@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 import types
 import typing
@@ -45,7 +46,7 @@ def from_dict(kind: type[T], values: object, *, where: str = "config") -> T:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where}: found {_describe(values)}, expected a mapping of keys to values")
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}  # type: ignore[arg-type]
-    hints = typing.get_type_hints(kind)
+    hints = _hints(typing.cast(type, kind))
     for key in values:
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1)
@@ -78,6 +79,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:

@@ -184,7 +184,7 @@ def _readable(found: Sequence[AudioFile], folder: Path) -> tuple[list[tuple[Path
             frames = round(MAX_SECONDS * audio_info(file.path).sample_rate)
             waveform, rate = read_audio(file.path, frames=frames + 1)
             shortened += waveform.shape[1] > frames
-            path = folder / f"{i + 1:02d}-{file.path.stem}.flac"
+            path = folder / f"{_unique(file.path.stem, [path.stem for path, _ in readable])}.flac"
             write_audio(path, waveform[:, :frames], rate, overwrite=True)
             readable.append((path, file))
         except AudioError as error:
@@ -194,6 +194,15 @@ def _readable(found: Sequence[AudioFile], folder: Path) -> tuple[list[tuple[Path
             f"{shortened} recordings are longer than {MAX_SECONDS:g} s: only their beginning was used."
         )
     return readable, notes
+
+
+def _unique(stem: str, taken: Sequence[str]) -> str:
+    """Return a name that stays unique where upper and lower case are the same."""
+    used, name, copy = {each.casefold() for each in taken}, stem, 1
+    while name.casefold() in used:
+        copy += 1
+        name = f"{stem} ({copy})"
+    return name
 
 
 def _through(tokenizer: Tokenizer, file: Path, books: Sequence[int], folder: Path) -> Example:

@@ -147,7 +147,7 @@ def _plucked(frequency: float, seconds: float, generator: np.random.Generator) -
     stretched = partials * frequency * np.sqrt(1 + 0.0002 * partials**2)
     phases = generator.uniform(0, 2 * np.pi, len(partials))
     waves = np.sin(2 * np.pi * stretched[:, None] * time + phases[:, None])
-    decay = np.exp(-time[None] * (0.9 + 0.45 * partials[:, None]))
+    decay = np.cumprod(np.tile(np.exp(-0.45 * time), (len(partials), 1)), axis=0) * np.exp(-0.9 * time)
     attack = np.minimum(time / 0.006, 1) * np.minimum((seconds - time) / 0.05, 1)
     return np.asarray(attack * (waves * decay / partials[:, None] ** 1.1).sum(axis=0))
 

@@ -8,6 +8,7 @@
     ├── NotOfferedError         this tokenizer does not offer the operation (streaming, decoding, ...)
     ├── MetricError             a measure is not defined for this pair of signals
     ├── MissingExtraError       an optional dependency is not installed
+    ├── TrainingError           a training run cannot go on
     └── DamagedError            exit code 3: stored data were cut or changed
         ├── TokenFileError      a .tok file
         └── CheckpointError     weights, a tokenizer folder, packed data or a training checkpoint
@@ -58,6 +59,10 @@ class MissingExtraError(AudioTokensError):
 
     def __init__(self, purpose: str, extra: str) -> None:
         super().__init__(f'{purpose} needs the extra "{extra}": pip install "audiotokens[{extra}]"')
+
+
+class TrainingError(AudioTokensError):
+    """A training run cannot go on."""
 
 
 class DamagedError(AudioTokensError):

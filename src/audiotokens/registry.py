@@ -86,6 +86,7 @@ def load(
     *,
     exact: bool = True,
     device: str = "cpu",
+    search_width: int = 1,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Tokenizer:
     """Load a tokenizer.
@@ -95,6 +96,8 @@ def load(
             "hf:organisation/name[@revision]". A name wins over a folder: write "./name" for that.
         exact: codes that do not depend on batch, chunking or threads; False is faster.
         device: torch device, such as "cpu" or "cuda".
+        search_width: candidates that the encoder keeps through residual books (beam search): better sound
+            at the same bitrate, slower. Only with 1 (greedy) do codes of many books begin with those of few.
         cache_dir: the hub's cache folder, for "hf:" only; default: huggingface_hub's own.
 
     Raises:
@@ -102,22 +105,29 @@ def load(
         ConfigError: the folder's config.json has an unknown, missing or ill-typed key.
         CheckpointError: the folder is damaged.
         MissingExtraError: an optional dependency is not installed.
+        NotOfferedError: no such device, or the tokenizer has no such search.
 
     Example:
         >>> tokenizer = load("speech-16k")  # doctest: +SKIP
     """
     name = os.fspath(name_or_folder)
+    folder: Path | None = None
     if name.startswith("hf:"):
-        return load_folder(hub_folder(name, cache_dir=cache_dir), exact=exact, device=device)
-    if isinstance(name_or_folder, str):
-        if name in shipped():
-            return load_folder(shipped()[name], exact=exact, device=device)
-        points = _entry_points(name)
+        folder = hub_folder(name, cache_dir=cache_dir)
+    elif isinstance(name_or_folder, str):
+        folder = shipped().get(name)
+        points = [] if folder else _entry_points(name)
         if points:
+            if search_width != 1:
+                raise NotOfferedError(
+                    f'"{name}" is of another package, which has no search_width; leave it out'
+                )
             return _load_entry_point(points, device)
-    if Path(name).is_dir():
-        return load_folder(name, exact=exact, device=device)
-    raise _not_found(name)
+    if folder is None and Path(name).is_dir():
+        folder = Path(name)
+    if folder is None:
+        raise _not_found(name)
+    return load_folder(folder, exact=exact, device=device, search_width=search_width)
 
 
 def list_tokenizers() -> list[TokenizerRecord]:
@@ -153,7 +163,9 @@ def known_names() -> list[str]:
     ]
 
 
-def load_folder(folder: str | os.PathLike[str], *, exact: bool = True, device: str = "cpu") -> Tokenizer:
+def load_folder(
+    folder: str | os.PathLike[str], *, exact: bool = True, device: str = "cpu", search_width: int = 1
+) -> Tokenizer:
     """Load the tokenizer in a folder.
 
     Raises:
@@ -161,6 +173,7 @@ def load_folder(folder: str | os.PathLike[str], *, exact: bool = True, device: s
         ConfigError: config.json has an unknown, missing or ill-typed key, or an unknown architecture.
         CheckpointError: the folder is damaged.
         MissingExtraError: torch is not installed.
+        NotOfferedError: no such device on this machine, or the quantizer has no such search.
     """
     path = Path(folder)
     architecture = read_folder_config(path).architecture
@@ -171,7 +184,8 @@ def load_folder(folder: str | os.PathLike[str], *, exact: bool = True, device: s
         if (error.name or "").partition(".")[0] == "torch":
             raise MissingExtraError(f'The architecture "{architecture}"', "torch") from None
         raise
-    tokenizer: Tokenizer = codec.load(path, exact=exact, device=device)
+    _check_device(device)
+    tokenizer: Tokenizer = codec.load(path, exact=exact, device=device, search_width=search_width)
     return tokenizer
 
 
@@ -278,6 +292,19 @@ def _moved(tokenizer: Tokenizer, device: str) -> Tokenizer:
         raise NotOfferedError(f'{tokenizer.spec.name} runs on the device "cpu" only, not on "{device}"')
     moved: Tokenizer = move(device)
     return moved
+
+
+def _check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise NotOfferedError(
+            f'the device "{device}" is not available here: expected "cpu", or "cuda" on a machine with a GPU'
+        ) from None
 
 
 def _entry_points(name: str | None = None) -> list[metadata.EntryPoint]:

@@ -110,7 +110,7 @@ class Tokenizer(ABC):
         Raises:
             AudioError: the waveform or the rate is not usable.
         """
-        check_sample_rate(sample_rate)
+        sample_rate = check_sample_rate(sample_rate)
         given = as_waveform(waveform)
         mixed = mix_to_channels(given, self.spec.channels)
         prepared = resample(mixed, sample_rate, self.spec.sample_rate)
@@ -129,7 +129,8 @@ class Tokenizer(ABC):
         """Return the tokens cut to `num_codebooks`, after checking that they are this tokenizer's.
 
         Raises:
-            TokensError: another fingerprint, other streams or books, or an illegal prefix.
+            TokensError: another fingerprint, rate, channels, streams or books, too few frames for the claimed
+                length, or an illegal prefix.
         """
         spec = self.spec
         if tokens.fingerprint != self.fingerprint:
@@ -141,6 +142,13 @@ class Tokenizer(ABC):
             spec.check_prefix(num_codebooks)
             tokens = tokens.take(num_codebooks)
         spec.check_prefix(tokens.num_codebooks)
+        found_facts, facts = (tokens.sample_rate, tokens.channels), (spec.sample_rate, spec.channels)
+        if found_facts != facts:
+            raise TokensError(
+                f"the tokens are of {found_facts[0]} Hz and {found_facts[1]} channels, "
+                f"{spec.name} works with {facts[0]} Hz and {facts[1]}: encode again"
+            )
+        _check_frames(tokens)
         for stream in spec.streams:
             found = tokens.streams.get(stream.name)
             if (
@@ -183,6 +191,18 @@ class Tokenizer(ABC):
             fingerprint=self.fingerprint,
             source=source,
         )
+
+
+def _check_frames(tokens: Tokens) -> None:
+    """Refuse tokens that claim more samples than their frames can stand for, before anything is allocated."""
+    for name, stream in tokens.streams.items():
+        if stream.frame_rate and stream.segments is None:
+            most = (stream.base_frames + 1) * tokens.sample_rate / stream.frame_rate
+            if tokens.num_samples > most:
+                raise TokensError(
+                    f"the tokens claim {tokens.num_samples} samples, but the {stream.base_frames} frames of "
+                    f'stream "{name}" stand for at most {int(most)}: encode again'
+                )
 
 
 class Session(ABC):

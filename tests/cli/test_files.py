@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from click.testing import Result
 
 import audiotokens
 from audiotokens.cli import paths
+from audiotokens.cli.decode import _placed
 from audiotokens.errors import AudioTokensError
+from audiotokens.tokenfile import Span
 
 Run = Callable[..., Result]
 
@@ -108,6 +111,26 @@ def test_salvage_keeps_the_time_of_what_is_intact(folder: Path, plugin: str, run
     same = whole == part
     assert 0.5 < same.mean() < 1
     assert not part[~same].any()
+
+
+def test_what_a_file_says_of_its_source_is_not_believed_blindly(folder: Path, plugin: str, run: Run) -> None:
+    run("encode", "in/one.wav", "-m", plugin, "-o", "one.tok")
+    tokens = audiotokens.read_tokens("one.tok")
+    for name, source in {
+        "long": audiotokens.Source(16000, 1 << 60, 1),
+        "fast": audiotokens.Source(48000, 1, 1),
+    }.items():
+        replace(tokens, source=source).save(f"{name}.tok")
+        run("decode", f"{name}.tok")
+        waveform, rate = audiotokens.read_audio(f"{name}.wav")
+        assert waveform.shape[1] / rate == 3207 / 16000
+
+
+def test_intact_parts_that_lie_absurdly_late_are_refused(plugin: str) -> None:
+    tokens = audiotokens.load(plugin).encode(np.zeros(100, np.float32), 16000)
+    span = Span(1 << 40, (1 << 40) + 100, tokens)
+    with pytest.raises(AudioTokensError, match="too late to be joined"):
+        _placed([np.zeros((1, 100), np.float32)], [span], 16000)
 
 
 def found(*names: str) -> list[paths.Found]:

@@ -75,7 +75,7 @@ def test_only_extensions_and_reporting_may_change() -> None:
             dataclasses.replace(recipe, codec={"width": 4}, schedule=ScheduleConfig(steps=3000)),
             where="run",
         )
-    with pytest.raises(ConfigError, match="schedule.extensions"):
+    with pytest.raises(ConfigError, match=r"schedule\.extensions"):
         check_same_run(to_dict(recipe.extended(20000)), recipe, where="run")
     with pytest.raises(ConfigError, match="already has 10000 steps"):
         recipe.extended(10000)

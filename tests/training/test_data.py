@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from audiotokens.errors import CheckpointError, ConfigError
+from audiotokens.errors import AudioTokensError, CheckpointError, ConfigError
 from audiotokens.training.config import DataConfig
-from audiotokens.training.data import HEAD, Crops, PackedAudio, open_pack
+from audiotokens.training.data import HEAD, Ahead, Crops, PackedAudio, open_pack
 
 CONFIG = DataConfig(batch_size=64, crop_samples=1024)
 PREFIXES = tuple(range(1, 13))
@@ -33,6 +35,16 @@ def test_a_pack_opens_as_it_was_written(pack_file: PackedAudio) -> None:
     assert pack_file.seconds == pytest.approx(23700 / 16000)
 
 
+def test_reading_needs_numpy_only(pack_file: PackedAudio) -> None:
+    program = f"""
+import sys
+sys.modules.update(dict.fromkeys(("torch", "soundfile", "soxr", "av")))
+from audiotokens.training.data import open_pack
+assert open_pack({str(pack_file.path)!r}).sample_rate == 16000
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_every_flipped_or_missing_part_is_found(pack_file: PackedAudio) -> None:
     whole = pack_file.path.read_bytes()
     places = [*range(HEAD.size), *range(HEAD.size, len(whole), 997), len(whole) - 1]
@@ -49,8 +61,9 @@ def test_every_flipped_or_missing_part_is_found(pack_file: PackedAudio) -> None:
 
 
 def test_a_missing_pack_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"none\.pack: cannot be read"):
+    with pytest.raises(AudioTokensError, match=r"none\.pack: cannot be read") as caught:
         open_pack(tmp_path / "none.pack")
+    assert caught.value.exit_code == 2
 
 
 def test_crops_depend_on_seed_and_step_only(pack_file: PackedAudio) -> None:
@@ -60,6 +73,12 @@ def test_crops_depend_on_seed_and_step_only(pack_file: PackedAudio) -> None:
     assert not np.array_equal(first.waveform, crops(pack_file)(8).waveform)
     other = Crops(pack_file, CONFIG, prefixes=PREFIXES, seed=4)
     assert not np.array_equal(first.waveform, other(7).waveform)
+
+
+def test_drawing_ahead_changes_nothing(pack_file: PackedAudio) -> None:
+    plain, ahead = crops(pack_file), Ahead(crops(pack_file))
+    for step in (5, 6, 7, 3):
+        assert np.array_equal(ahead(step).waveform, plain(step).waveform)
 
 
 def test_files_are_drawn_in_proportion_to_their_length() -> None:

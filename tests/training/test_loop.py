@@ -6,18 +6,18 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from audiotokens.config import from_dict  # noqa: E402
-from audiotokens.errors import CheckpointError, ConfigError  # noqa: E402
-from audiotokens.training import checkpoint as checkpoints  # noqa: E402
-from audiotokens.training.config import Recipe  # noqa: E402
-from audiotokens.training.data import PackedAudio  # noqa: E402
-from audiotokens.training.loop import Trainer, build_codec, extend, pick_device, train  # noqa: E402
-from audiotokens.training.watch import TrainingError  # noqa: E402
+from audiotokens.config import from_dict
+from audiotokens.errors import CheckpointError, ConfigError, TrainingError
+from audiotokens.training import checkpoint as checkpoints
+from audiotokens.training.config import Recipe
+from audiotokens.training.data import PackedAudio
+from audiotokens.training.loop import build_codec, extend, pick_device, train
+from audiotokens.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def final_tensors(output: Path) -> dict[str, torch.Tensor]:
     return checkpoints.read_checkpoint(checkpoints.find_checkpoints(output / "checkpoints")[-1]).tensors
 
 
-def log(output: Path) -> list[dict[str, object]]:
+def log(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
 
 
@@ -44,10 +44,15 @@ class Killed(Exception):
     """Stands for a kill in the middle of a step."""
 
 
-# 4 steps: the latents for the start of the books are partly collected; 8: the books are learning.
-@pytest.mark.parametrize("killed_at", [5, 8, 11])
+# Resumed at step 4 some latents wait for the start of the books; at step 8 the books are learning.
+@pytest.mark.parametrize(("killed_at", "kept"), [(5, 4), (8, 4), (11, 8)])
 def test_a_killed_run_resumes_bit_for_bit(
-    pack_file: PackedAudio, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+    pack_file: PackedAudio,
+    recipe: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    killed_at: int,
+    kept: int,
 ) -> None:
     run(recipe, pack_file, tmp_path / "whole")
     update = torch.optim.AdamW.step
@@ -61,13 +66,12 @@ def test_a_killed_run_resumes_bit_for_bit(
             raise Killed
 
     recipe = dataclasses.replace(recipe, checkpoint_every=4)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", step)
-        run(recipe, pack_file, tmp_path / "killed")
-    assert [path.name for path in checkpoints.find_checkpoints(tmp_path / "killed" / "checkpoints")][-1] in (
-        "step-00000004.safetensors",
-        "step-00000008.safetensors",
-    )
+        with pytest.raises(Killed):
+            run(recipe, pack_file, tmp_path / "killed")
+    newest = checkpoints.find_checkpoints(tmp_path / "killed" / "checkpoints")[-1]
+    assert newest.name == f"step-{kept:08d}.safetensors"
     run(recipe, pack_file, tmp_path / "killed")
     whole, resumed = final_tensors(tmp_path / "whole"), final_tensors(tmp_path / "killed")
     assert set(whole) == set(resumed)
@@ -101,10 +105,14 @@ def test_the_export_is_the_running_mean(pack_file: PackedAudio, recipe: Recipe, 
     assert any(not torch.equal(tensor, tensors[f"codec.{name}"].half()) for name, tensor in stored.items())
 
 
-def test_books_start_from_the_latents(pack_file: PackedAudio, recipe: Recipe, tmp_path: Path) -> None:
+def test_books_start_from_the_latents(
+    pack_file: PackedAudio, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trainer = make_trainer(recipe, pack_file, tmp_path)
-    seen = []
-    trainer.codec.quantizer.initialize = lambda latents, generator: seen.append(latents)
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        trainer.codec.quantizer, "initialize", lambda latents, generator: seen.append(latents), raising=True
+    )
     for _ in range(8):
         trainer.train_step()
     frames = recipe.schedule.start_latents * recipe.data.batch_size * recipe.data.crop_samples // 80
@@ -141,7 +149,7 @@ def test_an_infinite_loss_stops_with_the_last_checkpoint(
     run(recipe, pack_file, tmp_path, max_steps=5)
     forward = Trainer.evaluate
 
-    def broken(self: Trainer, *arguments: object, quantize: bool) -> tuple[object, dict[str, torch.Tensor]]:
+    def broken(self: Trainer, *arguments: Any, quantize: bool) -> Any:
         output, terms = forward(self, *arguments, quantize=quantize)
         return output, {**terms, "loss": terms["loss"] * float("nan")}
 
@@ -205,9 +213,9 @@ def test_the_data_must_have_the_codecs_rate(pack_file: PackedAudio, recipe: Reci
 
 
 def test_mistakes_in_a_recipe_are_named(recipe: Recipe) -> None:
-    with pytest.raises(ConfigError, match='unknown architecture "gain-shap"; known: .*gain-shape'):
+    with pytest.raises(ConfigError, match=r'unknown architecture "gain-shap"; known: .*gain-shape'):
         build_codec(dataclasses.replace(recipe, architecture="gain-shap"))
-    with pytest.raises(ConfigError, match='recipe.codec: unknown key "widht"; did you mean "width"'):
+    with pytest.raises(ConfigError, match=r'recipe\.codec: unknown key "widht"; did you mean "width"'):
         build_codec(dataclasses.replace(recipe, codec={"widht": 3}))
     with pytest.raises(ConfigError, match='unknown key "step"; did you mean "steps"'):
         from_dict(Recipe, {"name": "x", "codec": {}, "schedule": {"step": 3}})
@@ -216,3 +224,13 @@ def test_mistakes_in_a_recipe_are_named(recipe: Recipe) -> None:
 def test_an_absent_device_is_named() -> None:
     with pytest.raises(ConfigError, match='device "tpu" is not available here'):
         pick_device("tpu")
+
+
+def test_a_half_written_checkpoint_is_ignored_and_removed(
+    pack_file: PackedAudio, recipe: Recipe, tmp_path: Path
+) -> None:
+    run(recipe, pack_file, tmp_path, max_steps=2)
+    (tmp_path / "checkpoints" / "step-00000005.partial").write_bytes(b"cut")
+    run(recipe, pack_file, tmp_path, max_steps=4)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-00000002.safetensors", "step-00000004.safetensors"]

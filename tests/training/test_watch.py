@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from audiotokens.training.watch import CodeUsage, Watch, relative_error, signal_to_distortion  # noqa: E402
+from audiotokens.training.watch import CodeUsage, Watch, relative_error, signal_to_distortion
 
 
 def used_evenly(usage: CodeUsage, size: int) -> None:

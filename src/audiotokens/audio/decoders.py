@@ -19,7 +19,6 @@ from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
 from audiotokens.audio import containers
 from audiotokens.errors import AudioError, MissingExtraError
@@ -110,6 +109,8 @@ class _SoundFile(AudioFile):
     """What libsndfile reads."""
 
     def __init__(self, name: str, stream: BinaryIO, size: int) -> None:
+        import soundfile
+
         self.name = name
         self._stream = stream
         head = containers.head(stream)
@@ -127,6 +128,8 @@ class _SoundFile(AudioFile):
         self._tolerance = _MP3_TOLERANCE if self.format == "mp3" else 0
 
     def decode(self, start: int) -> Iterator[Chunk]:
+        import soundfile
+
         position, size = 0, max(1, CHUNK_VALUES // self.channels)
         of = "" if self.num_samples is None else f" of {self.num_samples:,}"
         try:
@@ -251,6 +254,8 @@ def open_audio(path: AudioPath, *, pipes: bool = False) -> AudioFile:
 
 
 def _decoder(name: str, stream: BinaryIO) -> AudioFile:
+    import soundfile
+
     size = stream.seek(0, os.SEEK_END)
     if size == 0:
         raise AudioError(f"{name}: the file is empty (0 bytes); expected audio, so record or copy it again")

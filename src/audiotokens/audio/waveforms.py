@@ -7,7 +7,6 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 
 from audiotokens.audio.containers import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from audiotokens.errors import AudioError
@@ -133,6 +132,8 @@ def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform
     Raises:
         AudioError: a rate is outside 1,000 to 768,000 Hz, or the shape is not `[C, T]`.
     """
+    import soxr
+
     source_rate, target_rate = check_sample_rate(source_rate), check_sample_rate(target_rate)
     if waveform.ndim != 2:
         raise AudioError(

@@ -12,7 +12,6 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
 from audiotokens.audio.decoders import AudioPath, display_name, reason
 from audiotokens.audio.waveforms import Waveform, WaveformLike, as_waveform, check_sample_rate
@@ -92,6 +91,8 @@ def _write_format(name: str, suffix: str, encoding: str) -> tuple[str, str]:
 
 def _encode(stream: BinaryIO, name: str, data: Waveform, rate: int, format: str, subtype: str) -> None:
     """Write in small blocks: it takes little memory, and long ones overflow libsndfile's stack in Vorbis."""
+    import soundfile
+
     kind = (subtype if format == "OGG" else format).lower()
     try:
         with soundfile.SoundFile(

@@ -25,11 +25,11 @@ Work = Callable[[Item], Record]
 
 
 @functools.lru_cache(maxsize=2)
-def loaded(name: str, exact: bool, device: str) -> Tokenizer:
+def loaded(name: str, exact: bool, device: str, search_width: int = 1) -> Tokenizer:
     """Load a tokenizer once in each process."""
     from audiotokens import registry
 
-    return registry.load(name, exact=exact, device=device)
+    return registry.load(name, exact=exact, device=device, search_width=search_width)
 
 
 def run_batch(

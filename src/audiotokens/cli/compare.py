@@ -23,6 +23,7 @@ from audiotokens.cli.options import (
     gathered,
     json_option,
     progress_option,
+    search_option,
 )
 from audiotokens.cli.progress import ProgressBar
 from audiotokens.cli.text import print_json
@@ -113,7 +114,7 @@ class Writing:
 )
 @click.argument("arguments", nargs=-1, metavar="[TOKENIZER|AUDIO]...")
 @click.option(
-    "-m", "--tokenizer", "models", multiple=True, metavar="NAME", help="A tokenizer; can be repeated."
+    "-m", "--model", "--tokenizer", "models", multiple=True, metavar="TOKENIZER", help="Can be repeated."
 )
 @gathered(
     Measuring,
@@ -149,6 +150,7 @@ class Writing:
 )
 @device_option
 @exact_option
+@search_option
 def compare(
     arguments: tuple[str, ...],
     models: tuple[str, ...],
@@ -157,6 +159,7 @@ def compare(
     writing: Writing,
     device: str,
     exact: bool,
+    search_width: int,
 ) -> None:
     """Measure tokenizers on real audio, at each number of books.
 
@@ -169,7 +172,7 @@ def compare(
         paths.check_free(path, writing.force)
     files = selection.files([argument for argument in arguments if not _is_tokenizer(argument)])
     names = dict.fromkeys([*models, *filter(_is_tokenizer, arguments)] or [DEFAULT_MODEL])
-    tokenizers = [loaded(name, exact, device) for name in names]
+    tokenizers = [loaded(name, exact, device, search_width) for name in names]
     found = _measure(tokenizers, files, measuring, writing.progress)
     if writing.output:
         found.write_json(writing.output)

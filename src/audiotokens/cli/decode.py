@@ -21,12 +21,14 @@ from audiotokens.cli.options import (
     switch,
 )
 from audiotokens.cli.text import one_line
-from audiotokens.errors import TokenizerNotFoundError
+from audiotokens.errors import TokenizerNotFoundError, TokensError
 
 if TYPE_CHECKING:
     from audiotokens.tokenfile import Span
     from audiotokens.tokenizer import Tokenizer
     from audiotokens.tokens import Tokens
+
+_AGREEMENT = 0.1
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Choice:
     codebooks_option,
     format_option,
     switch("--native-rate", text="Keep the tokenizer's rate instead of that of the encoded audio."),
-    switch("--salvage", text="Decode what is intact in a damaged file, with silence where it is not."),
+    switch("--salvage", text="Decode what is intact in a damaged file, with silence between."),
 )
 @batch_options
 def decode(inputs: tuple[str, ...], choice: Choice, options: BatchOptions) -> None:
@@ -80,9 +82,12 @@ def restored(waveform: np.ndarray, tokenizer: Tokenizer, tokens: Tokens) -> tupl
     sample_rate, source = tokenizer.spec.output_sample_rate, tokens.source
     if source is None or not waveform.shape[1]:
         return waveform, sample_rate
-    given = resample(waveform, sample_rate, source.sample_rate)[:, : source.num_samples]
-    missing = source.num_samples - given.shape[1]
-    return np.pad(given, ((0, 0), (0, missing))), source.sample_rate
+    length = source.num_samples
+    if abs(length / source.sample_rate - tokens.duration) > _AGREEMENT:
+        # A file from anyone may say anything about its source; the tokens decide how long it can be.
+        length = -(-tokens.num_samples * source.sample_rate // tokens.sample_rate)
+    given = resample(waveform, sample_rate, source.sample_rate)[:, :length]
+    return np.pad(given, ((0, 0), (0, length - given.shape[1]))), source.sample_rate
 
 
 def _decode_file(choice: Choice, options: BatchOptions, item: paths.Item) -> Record:
@@ -126,10 +131,15 @@ def _decode_span(tokenizer: Tokenizer, tokens: Tokens, choice: Choice) -> tuple[
 
 def _placed(parts: Sequence[np.ndarray], spans: Sequence[Span], sample_rate: int) -> np.ndarray:
     """Join what was decoded, each part where it stood, with silence between them."""
+    from audiotokens.audio.reading import MEMORY_LIMIT
+
     if len(parts) == 1 and not spans[0].start_sample:
         return parts[0]
     starts = [span.start_sample * sample_rate // span.tokens.sample_rate for span in spans]
     length = max(start + part.shape[1] for start, part in zip(starts, parts))
+    if 4 * length * parts[0].shape[0] > MEMORY_LIMIT:
+        seconds = length / sample_rate
+        raise TokensError(f"what is intact ends after {seconds:.0f} s, too late to be joined")
     joined = np.zeros((parts[0].shape[0], length), dtype=np.float32)
     for start, part in zip(starts, parts):
         joined[:, start : start + part.shape[1]] = part

@@ -11,7 +11,7 @@ import click
 
 from audiotokens.cli import paths
 from audiotokens.cli.batch import Record, loaded, run_batch
-from audiotokens.cli.options import BatchOptions, batch_options, codebooks_option, model_option
+from audiotokens.cli.options import BatchOptions, batch_options, codebooks_option, model_option, search_option
 from audiotokens.cli.text import one_line, size
 
 
@@ -19,8 +19,11 @@ from audiotokens.cli.text import one_line, size
 @click.argument("inputs", nargs=-1, required=True)
 @model_option
 @codebooks_option
+@search_option
 @batch_options
-def encode(inputs: tuple[str, ...], model: str, codebooks: int | None, options: BatchOptions) -> None:
+def encode(
+    inputs: tuple[str, ...], model: str, codebooks: int | None, search_width: int, options: BatchOptions
+) -> None:
     """Turn audio into token files.
 
     INPUTS are audio files, folders (all audio below them), quoted patterns, or - for audio on stdin.
@@ -28,20 +31,21 @@ def encode(inputs: tuple[str, ...], model: str, codebooks: int | None, options: 
     from audiotokens.audio import AUDIO_SUFFIXES
 
     items = paths.plan(paths.collect(inputs, AUDIO_SUFFIXES), options.output, suffix=".tok")
-    loaded(model, options.exact, options.device).spec.check_prefix(codebooks)
-    work = functools.partial(_encode_file, model, codebooks, options)
+    loaded(model, options.exact, options.device, search_width).spec.check_prefix(codebooks)
+    work = functools.partial(_encode_file, model, codebooks, search_width, options)
     run_batch(items, work, _describe, options)
 
 
-def _encode_file(model: str, codebooks: int | None, options: BatchOptions, item: paths.Item) -> Record:
+def _encode_file(
+    model: str, codebooks: int | None, search_width: int, options: BatchOptions, item: paths.Item
+) -> Record:
     from audiotokens.audio import read_audio
     from audiotokens.tokenfile import write_tokens
 
     waveform, sample_rate = read_audio(item.source)
     started = time.perf_counter()
-    tokens = loaded(model, options.exact, options.device).encode(
-        waveform, sample_rate, num_codebooks=codebooks
-    )
+    tokenizer = loaded(model, options.exact, options.device, search_width)
+    tokens = tokenizer.encode(waveform, sample_rate, num_codebooks=codebooks)
     elapsed = time.perf_counter() - started
     write_tokens(item.output, tokens, overwrite=options.force)
     return {

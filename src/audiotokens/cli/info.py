@@ -32,12 +32,12 @@ def info(targets: tuple[str, ...], as_json: bool) -> None:
 
 
 def _items(target: str) -> list[paths.Item]:
+    folder = os.path.isdir(target) and not os.path.isfile(os.path.join(target, "config.json"))
+    if not folder and (os.path.exists(target) or not paths.is_pattern(target)):
+        return [paths.Item(target)]
     from audiotokens.audio import AUDIO_SUFFIXES
 
-    folder = os.path.isdir(target) and not os.path.isfile(os.path.join(target, "config.json"))
-    if folder or target == paths.PIPE or (paths.is_pattern(target) and not os.path.exists(target)):
-        return [paths.Item(found.source) for found in paths.collect([target], {*AUDIO_SUFFIXES, ".tok"})]
-    return [paths.Item(target)]
+    return [paths.Item(found.source) for found in paths.collect([target], {*AUDIO_SUFFIXES, ".tok"})]
 
 
 def _inspect(item: paths.Item) -> Record:

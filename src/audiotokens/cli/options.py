@@ -38,6 +38,12 @@ device_option = choice("--device", default="cpu", text="Torch device, such as cu
 exact_option = choice(
     "--exact/--fast", default=True, text="Codes free of chunk and thread effects, or speed."
 )
+search_option = choice(
+    "--search-width",
+    default=1,
+    kind=click.IntRange(min=1, max=64),
+    text="Candidates kept through the books; more sound better and take longer.",
+)
 jobs_option = choice("-j", "--jobs", default=1, kind=click.IntRange(min=1), text="Files worked on at a time.")
 model_option = choice("-m", "--model", default=DEFAULT_MODEL, text="Tokenizer: name, folder or hf:org/name.")
 format_option = choice(

@@ -12,6 +12,7 @@ from audiotokens.errors import AudioTokensError
 
 PIPE = "-"
 PIPE_SUFFIXES = (".wav", ".tok")
+_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,9 @@ def _below(folder: str, suffixes: Collection[str]) -> list[Found]:
                 path = os.path.join(root, name)
                 found.append(Found(path, PurePath(os.path.relpath(path, folder)), in_folder=True))
     if not found:
-        raise AudioTokensError(f"folder {folder} holds no file that ends in {', '.join(sorted(suffixes))}")
+        ends = [*suffixes]
+        named = ", ".join(ends[:_NAMED]) + (", ..." if len(ends) > _NAMED else "")
+        raise AudioTokensError(f"folder {folder} holds no file that ends in {named}")
     return found
 
 

@@ -10,7 +10,14 @@ import click
 from audiotokens.cli import paths
 from audiotokens.cli.batch import Record, loaded, run_batch
 from audiotokens.cli.decode import restored
-from audiotokens.cli.options import BatchOptions, batch_options, codebooks_option, format_option, model_option
+from audiotokens.cli.options import (
+    BatchOptions,
+    batch_options,
+    codebooks_option,
+    format_option,
+    model_option,
+    search_option,
+)
 from audiotokens.cli.text import one_line
 
 
@@ -18,10 +25,16 @@ from audiotokens.cli.text import one_line
 @click.argument("inputs", nargs=-1, required=True)
 @model_option
 @codebooks_option
+@search_option
 @format_option
 @batch_options
 def reconstruct(
-    inputs: tuple[str, ...], model: str, codebooks: int | None, audio_format: str, options: BatchOptions
+    inputs: tuple[str, ...],
+    model: str,
+    codebooks: int | None,
+    search_width: int,
+    audio_format: str,
+    options: BatchOptions,
 ) -> None:
     """Pass audio through tokens and back, to hear what they keep.
 
@@ -32,15 +45,18 @@ def reconstruct(
 
     found = paths.collect(inputs, AUDIO_SUFFIXES)
     items = paths.plan(found, options.output, suffix=f".{audio_format}", tag=".reconstructed")
-    loaded(model, options.exact, options.device).spec.check_prefix(codebooks)
-    run_batch(items, functools.partial(_reconstruct_file, model, codebooks, options), _describe, options)
+    loaded(model, options.exact, options.device, search_width).spec.check_prefix(codebooks)
+    work = functools.partial(_reconstruct_file, model, codebooks, search_width, options)
+    run_batch(items, work, _describe, options)
 
 
-def _reconstruct_file(model: str, codebooks: int | None, options: BatchOptions, item: paths.Item) -> Record:
+def _reconstruct_file(
+    model: str, codebooks: int | None, search_width: int, options: BatchOptions, item: paths.Item
+) -> Record:
     from audiotokens.audio import read_audio, write_audio
 
     given, given_rate = read_audio(item.source)
-    tokenizer = loaded(model, options.exact, options.device)
+    tokenizer = loaded(model, options.exact, options.device, search_width)
     started = time.perf_counter()
     tokens = tokenizer.encode(given, given_rate, num_codebooks=codebooks)
     waveform = tokenizer.decode(tokens)

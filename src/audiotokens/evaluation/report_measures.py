@@ -35,8 +35,8 @@ def measures_section(comparison: Comparison) -> str:
     parts = [_domain(DomainView.of(comparison, domain)) for domain in comparison.domains]
     return (
         '<section id="measure" aria-labelledby="measure-title"><h2 id="measure-title">Measure</h2>'
-        "<p>Means over recordings. Bands and bars are 95&nbsp;% intervals, bootstrapped over speakers or source "
-        f"recordings; without a second speaker there is none.</p>{''.join(parts)}</section>"
+        "<p>Means over recordings. Bands and bars are 95&nbsp;% intervals, bootstrapped over speakers or "
+        f"source recordings; without a second speaker there is none.</p>{''.join(parts)}</section>"
     )
 
 
@@ -58,8 +58,9 @@ def books_section(comparison: Comparison) -> str:
         return ""
     return (
         '<section id="books" aria-labelledby="books-title"><h2 id="books-title">Book use</h2>'
-        "<p>How often each code occurs, commonest first, as a multiple of uniform use (the dashed line). A "
-        "book that carries its full bits is flat; entropy is Miller–Madow corrected.</p>"
+        "<p>How often each code occurs, commonest first, as a multiple of the uniform rate (dashed). In "
+        "brackets how many codes uniform use would reach on as little audio; entropy is Miller–Madow "
+        "corrected.</p>"
         f"{''.join(parts)}</section>"
     )
 
@@ -219,9 +220,8 @@ def _book_cells(usages: Sequence[BookUsage]) -> str:
     cells = []
     for usage in usages:
         name = f"{usage.stream}, book {usage.book + 1}" if several else f"Book {usage.book + 1}"
-        text = (
-            f"{usage.used:,} of {usage.size:,} used, {usage.entropy:.2f} of {math.log2(usage.size):.2f} bits"
-        )
+        used = f"{usage.used:,} of {usage.size:,} used (uniform: {usage.expected_used:,.0f})"
+        text = f"{used}, {usage.entropy:.2f} of {math.log2(usage.size):.2f} bits"
         plot = book_plot(usage.counts, label=f"{name}: {text}", top=top)
         cells.append(f"<figure><figcaption><b>{escape(name)}</b>{text}</figcaption>{plot}</figure>")
     return "".join(cells)

@@ -248,7 +248,8 @@ def _frequency_labels(sample_rate: int) -> str:
         if hertz < 0.8 * sample_rate / 2:
             share = float(frequency_axis(hertz, sample_rate))
             labels.append((TRACK_HEIGHT * (1 - share) + 4, number(hertz / 1000)))
-    return _axis_svg(labels, "kHz")
+    # the unit stands at the top
+    return _axis_svg([label for label in labels if label[0] > 20], "kHz")
 
 
 def _book_labels(names: Sequence[str]) -> str:
@@ -275,7 +276,7 @@ def _legend() -> str:
     return (
         f'<div class="legend"><span class="scale">\N{MINUS SIGN}{RANGE_DB:g} dB '
         f'<img src="{_ramp()}" alt=""> 0 dB</span>'
-        "<span>Codes: one row per book, colour is the code’s number over the book’s size</span>"
+        "<span>Codes: one row per book, coloured by code number</span>"
         '<span class="readout"></span></div>'
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 WIDTH, HEIGHT = 380, 250
 LEFT, RIGHT, TOP, BOTTOM = 46, 18, 14, 42
 SERIES_STYLES = 6
-BOOK_WIDTH, BOOK_HEIGHT = 180, 84
+BOOK_WIDTH, BOOK_HEIGHT = 180, 90
 BOOK_BINS = 45
 _ROUND_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
@@ -121,7 +121,7 @@ def book_plot(counts: Sequence[int], *, label: str, top: float) -> str:
     width, height = BOOK_WIDTH - left, BOOK_HEIGHT - 14
 
     def y(value: float) -> float:
-        return height * (1 - math.sqrt(min(value / top, 1.0)))
+        return height - (height - 6) * math.sqrt(min(value / top, 1.0))
 
     bar = width / len(relative)
     path = "".join(

@@ -1,7 +1,7 @@
 """Training checkpoints: the whole state of a run as one safetensors file, written atomically.
 
-Tensors: `codec.*` (parameters and all buffers), `average.*`, `optimizer.<index>.<name>`, `start.<n>` (latents that
-wait for the start of the books). Metadata: one JSON object with the step, the recipe and the hash of the data.
+Tensors: `codec.*` (parameters and all buffers), `average.*`, `optimizer.<index>.<name>`, `start.<n>` (latents
+that wait for the start of the books). Metadata: one JSON object with step, recipe and hash of the data.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ def write_checkpoint(
 ) -> Path:
     """Write a checkpoint so that it is there whole or not at all, then remove all but the newest `keep`."""
     folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob("*.partial"):
+        leftover.unlink()
     path = folder / f"step-{step:08d}.safetensors"
     partial = path.with_suffix(".partial")
     state = json.dumps({"version": VERSION, "step": step, "recipe": recipe, "data": data})

@@ -88,10 +88,11 @@ def _panel(name: str, keys: Sequence[str], series: Sequence[Sequence[tuple[float
     parts.append(f'<text x="{_MARGIN + width}" y="{height + 38}" text-anchor="end">step {last:,}</text>')
     for key, points, color in zip(keys, series, _COLORS, strict=False):
         if len(points) > 1:
-            line = " ".join(
-                f"{_MARGIN + width * step / last:.1f},{22 + height * (1 - (min(value, high) - low) / span):.1f}"
+            places = [
+                (_MARGIN + width * step / last, 22 + height * (1 - (min(value, high) - low) / span))
                 for step, value in _thinned(points)
-            )
+            ]
+            line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
             parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="1.3"/>')
         if len(keys) > 1:
             place = _MARGIN + 110 * keys.index(key)

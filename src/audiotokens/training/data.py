@@ -1,8 +1,8 @@
 """Packed audio: one file of int16 samples that trains anywhere, and the crops drawn from it.
 
-Layout: 64 bytes of head (magic, version, place, length and SHA-256 of the header), the samples of all files one after
-another (int16, little endian, mono), the header in JSON (sample rate, SHA-256 of the samples, name and length of each
-file). Reading needs numpy only. `audiotokens.training.pack` writes such files.
+Layout: 64 bytes of head (magic with version; place, length and SHA-256 of the header), the samples of all
+files one after another (int16, little endian, mono), the header in JSON (sample rate, SHA-256 of the samples,
+name and length of each file). Reading needs numpy only. `audiotokens.training.pack` writes such files.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audiotokens.errors import CheckpointError, ConfigError
+from audiotokens.errors import AudioTokensError, CheckpointError, ConfigError
 from audiotokens.training.config import DataConfig
 
 MAGIC = b"audiotok-pack\x00\x00\x01"
@@ -62,13 +63,14 @@ def open_pack(path: str | Path, *, check_samples: bool = True) -> PackedAudio:
         check_samples: also compare the hash of all samples (about 1 s for 10 hours).
 
     Raises:
-        CheckpointError: missing, not a packed file, cut or changed.
+        AudioTokensError: there is no such file.
+        CheckpointError: not a packed file, cut or changed.
     """
     path = Path(path)
     try:
         header, place = _read_header(path)
     except OSError as error:
-        raise CheckpointError(
+        raise AudioTokensError(
             f"{path}: cannot be read ({error.strerror}); expected a file made by pack"
         ) from None
     names, lengths = _read_index(header, path)
@@ -209,3 +211,22 @@ class Crops:
         first = int(place * (1 - spare))
         crop[first : first + size + spare] = self._samples[start : start + size + spare] / np.float32(SCALE)
         return crop
+
+
+class Ahead:
+    """Draws the batch of the next step in a thread while the present one trains; for GPUs.
+
+    Args:
+        crops: what draws.
+    """
+
+    def __init__(self, crops: Crops) -> None:
+        self._crops = crops
+        self._pool = ThreadPoolExecutor(1)
+        self._next: dict[int, Future[Batch]] = {}
+
+    def __call__(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        present = self._next.get(step) or self._pool.submit(self._crops, step)
+        self._next = {step + 1: self._pool.submit(self._crops, step + 1)}
+        return present.result()

@@ -1,7 +1,7 @@
 """Reconstruction losses on spectra: compressed complex STFT, log mel, loudness with asymmetry.
 
-Notation: x reference, y output, both `[B, T]`; S the STFT with a Hann window of n samples and hop n/4 (unnormalised);
-P = |S|^2. Every loss is one number per crop `[B]`, and only y has a gradient.
+Notation: x reference, y output, both `[B, T]`; S the STFT with a Hann window of n samples and hop n/4, not
+normalised; P = |S|^2. Every loss is one number per crop `[B]`, and only y has a gradient.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class ComplexLoss(nn.Module):
     """Mean squared difference of magnitude-compressed complex spectra, `[B]`.
 
     C(S) = S |S|^-0.7 with |S|^2 floored by 1e-7; loss = mean over frames and bins of |C(S_y) - C(S_x)|^2.
-    Compression by a power with the phase kept: Braun and Tashev 2021, "A consolidated view of loss functions for
-    supervised deep learning-based speech enhancement".
+    Compression by a power with the phase kept: Braun and Tashev 2021, "A consolidated view of loss functions
+    for supervised deep learning-based speech enhancement".
 
     Args:
         window: samples n.
@@ -50,9 +50,10 @@ class ComplexLoss(nn.Module):
 
 
 class LogMelLoss(nn.Module):
-    """L1 distance of log mel spectra, `[B]`: mean over frames and bands of |ln(M|S_y| + 1e-4) - ln(M|S_x| + 1e-4)|.
+    """L1 distance of log mel spectra, `[B]`.
 
-    M averages magnitudes over triangular bands (weights sum to 1). Every second frame of the STFT is used: hop n/2.
+    Mean over frames and bands of |ln(M|S_y| + 1e-4) - ln(M|S_x| + 1e-4)|, where M averages over triangular
+    bands (weights sum to 1). Every second frame of the STFT is used: hop n/2.
 
     Args:
         sample_rate: in Hz.
@@ -135,7 +136,7 @@ class ReconstructionLoss(nn.Module):
         self.loudness = nn.ModuleList(LoudnessLoss(sample_rate, n, bands) for n, bands in sizes)
 
     def forward(self, reference: Tensor, output: Tensor, *, loudness: bool = True) -> dict[str, Tensor]:
-        """Return the terms "complex_stft", "log_mel" (sum over windows) and "loudness" (mean over windows), each `[B]`.
+        """Return the terms, each `[B]`: "complex_stft", "log_mel" (sum over windows) and "loudness" (mean).
 
         Args:
             reference: `[B, T]`.
@@ -160,14 +161,15 @@ def _total(items: Sequence[Tensor]) -> Tensor:
 
 
 def complex_weight(num_codebooks: Tensor, books: int) -> Tensor:
-    """Weight `[B]` of the complex term of each crop, min(1.5, 2 num_codebooks / books): few books buy magnitude only."""
+    """Weight of the complex term of each crop, min(1.5, 2 num_codebooks / books): few books, little phase."""
     return (2.0 * num_codebooks.float() / books).clamp(max=1.5)
 
 
 def mel_weights(sample_rate: int, window: int, bands: int) -> Tensor:
-    """Triangular mel averages `[n/2 + 1, bands]`, columns sum to 1 (mel = 1127 ln(1 + f/700), O'Shaughnessy 1987).
+    """Triangular mel averages `[n/2 + 1, bands]`, columns sum to 1.
 
-    A triangle narrower than the spacing of the bins is widened to it, so that no band is empty.
+    mel = 1127 ln(1 + f/700) (O'Shaughnessy 1987). A triangle narrower than the spacing of the bins is widened
+    to it, so that no band is empty.
     """
     frequency = _bin_frequencies(sample_rate, window)
     mel = torch.linspace(0, 1127 * math.log1p(sample_rate / 2 / 700), bands + 2, dtype=torch.float64)
@@ -182,8 +184,8 @@ def mel_weights(sample_rate: int, window: int, bands: int) -> Tensor:
 def loudness_weights(sample_rate: int, window: int, bands: int, lowest: float = 60.0) -> Tensor:
     """Averages `[n/2 + 1, bands]` over bands equally wide on z = 6 asinh(f / 600); columns sum to 1.
 
-    Each band is flat and has linear skirts of half a band on both sides. The axis is the Bark scale of Wang, Sekey
-    and Gersho 1992, used in PESQ.
+    Each band is flat and has linear skirts of half a band on both sides. The axis is the Bark scale of Wang,
+    Sekey and Gersho 1992.
     """
     position = 6 * torch.asinh(_bin_frequencies(sample_rate, window) / 600)
     low, high = 6 * math.asinh(lowest / 600), 6 * math.asinh(sample_rate / 1200)

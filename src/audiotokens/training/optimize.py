@@ -27,8 +27,8 @@ def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
 def learning_rate_share(schedule: ScheduleConfig, step: int) -> float:
     """Share of the highest learning rate at a step (0-based).
 
-    The first course rises linearly over `warmup` steps and falls by a half cosine to `final_share` at its end; each
-    extension does the same from `final_share` (warm restart: Loshchilov and Hutter 2017, SGDR).
+    The first course rises linearly over `warmup` steps and falls by a half cosine to `final_share` at its
+    end; each extension does the same from `final_share` (warm restart: Loshchilov and Hutter 2017, SGDR).
     """
     start, low = 0, 0.0
     for end in schedule.ends:
@@ -45,8 +45,8 @@ def learning_rate_share(schedule: ScheduleConfig, step: int) -> float:
 class Average:
     """Running mean of a codec's weights and stored buffers (the books among them), as a codec of its own.
 
-    a <- a + (1 - d)(w - a) with d = min(decay, (1 + n) / (10 + n)) at step n, so that the start is forgotten early
-    (Polyak and Juditsky 1992, with the ramp that is usual for moving averages).
+    a <- a + (1 - d)(w - a) with d = min(decay, (1 + n) / (10 + n)) at step n, so that the start is forgotten
+    early (after Polyak and Juditsky 1992).
 
     Args:
         codec: the one in training.

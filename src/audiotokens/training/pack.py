@@ -30,12 +30,12 @@ def pack(
     """Decode audio into one file that trains without any audio library.
 
     Args:
-        sources: audio files, folders (searched for audio files), and manifests: CSV files with a column "path"
-            relative to the manifest.
+        sources: audio files, folders (searched for audio files), and manifests: CSV files with a column
+            "path", relative to the manifest.
         output: file to write; it appears only when complete.
         sample_rate: in Hz; channels are mixed to mono.
-        where: conditions "column=value" or "column!=value" on the rows of manifests, all of which must hold. Where a
-            manifest has a column "split" and no condition names it, only its train rows are taken.
+        where: conditions "column=value" or "column!=value" on the rows of manifests, all of which must hold.
+            Where a manifest has a column "split" and no condition names it, only its train rows are taken.
         overwrite: whether an existing file may be replaced.
         progress: called with files done and files in all.
 
@@ -153,4 +153,5 @@ def read_samples(path: Path, sample_rate: int) -> NDArray[np.int16]:
     mono = resample(mix_to_channels(waveform, 1), rate, sample_rate)[0]
     if not len(mono):
         raise AudioError(f"{path}: no samples after resampling to {sample_rate} Hz; leave the file out")
-    return np.clip(np.round(mono * SCALE), -32768, 32767).astype("<i2")
+    samples: NDArray[np.int16] = np.clip(np.round(mono * SCALE), -32768, 32767).astype("<i2")
+    return samples

@@ -1,7 +1,7 @@
 """STFTs that several losses share, with gradients written for the CPU.
 
-The generic gradients of torch for a real FFT and for |S|^2 cost more than the rest of the losses together (the first
-runs a full complex FFT, the second sums over an axis of two), so both are given here in closed form.
+The generic gradients of torch for a real FFT and for |S|^2 cost more than the rest of the losses together:
+the first runs a full complex FFT, the second sums over an axis of two. Both are given here in closed form.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Spectra:
     def power(self, window: int) -> Tensor:
         """Power |S|^2 `[B, F, n/2 + 1]`."""
         if window not in self._powers:
-            self._powers[window] = _Power.apply(self.complex(window))
+            self._powers[window] = _Power.apply(self.complex(window))  # type: ignore[no-untyped-call]
         return self._powers[window]
 
 
@@ -54,13 +54,13 @@ def short_time_spectrum(waveform: Tensor, window: int) -> Tensor:
     # Overlapping frames as shifted hops side by side: the gradient is a sum of slices instead of a scatter.
     framed = torch.cat([hops[:, i : i + frames] for i in range(HOPS_PER_WINDOW)], dim=-1)
     taper = torch.hann_window(window, device=waveform.device)
-    spectrum: Tensor = _RealFFT.apply(framed * taper)
+    spectrum: Tensor = _RealFFT.apply(framed * taper)  # type: ignore[no-untyped-call]
     return spectrum
 
 
 def inner_product(constant: Tensor, spectrum: Tensor) -> Tensor:
     """Re(conj(constant) spectrum), where only `spectrum` has a gradient."""
-    product: Tensor = _InnerProduct.apply(constant, spectrum)
+    product: Tensor = _InnerProduct.apply(constant, spectrum)  # type: ignore[no-untyped-call]
     return product
 
 
@@ -73,13 +73,15 @@ class _RealFFT(Function):
     @staticmethod
     def forward(context: Any, frames: Tensor) -> Tensor:
         context.size = frames.shape[-1]
-        return torch.fft.rfft(frames)
+        spectrum: Tensor = torch.fft.rfft(frames)
+        return spectrum
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> Tensor:
         halves = torch.full((context.size // 2 + 1,), 0.5 * context.size, device=gradient.device)
         halves[[0, -1]] = float(context.size)
-        return torch.fft.irfft(gradient * halves, context.size)
+        frames: Tensor = torch.fft.irfft(gradient * halves, context.size)
+        return frames
 
 
 class _Power(Function):
@@ -92,9 +94,10 @@ class _Power(Function):
         return torch.addcmul(parts[..., 0].square(), parts[..., 1], parts[..., 1])
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> Tensor:
         (spectrum,) = context.saved_tensors
-        return spectrum * (2 * gradient)  # type: ignore[no-any-return]
+        scaled: Tensor = spectrum * (2 * gradient)
+        return scaled
 
 
 class _InnerProduct(Function):
@@ -107,6 +110,6 @@ class _InnerProduct(Function):
         return torch.addcmul(left[..., 0] * right[..., 0], left[..., 1], right[..., 1])
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[None, Tensor]:
         (constant,) = context.saved_tensors
         return None, constant * gradient

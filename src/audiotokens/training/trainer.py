@@ -1,6 +1,6 @@
 """One run: its state, the step that moves it, its log and its checkpoints.
 
-A step is a function of the state and the step's number alone (crops and random numbers are seeded by it), so a run
+A step is a function of the state and its number alone (crops and random numbers are seeded by it), so a run
 that was stopped anywhere and resumed equals an uninterrupted one; on a CPU with one thread, bit for bit.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,15 +17,15 @@ from torch import Tensor
 
 from audiotokens.codec import Codec, CodecOutput
 from audiotokens.config import to_dict
-from audiotokens.errors import ConfigError
+from audiotokens.errors import ConfigError, TrainingError
 from audiotokens.training import checkpoint as checkpoints
 from audiotokens.training.config import Recipe, check_same_run
 from audiotokens.training.curves import append_record, read_records, truncate_log, write_curves
-from audiotokens.training.data import Crops, PackedAudio
+from audiotokens.training.data import Ahead, Crops, PackedAudio
 from audiotokens.training.losses import ReconstructionLoss, complex_weight
 from audiotokens.training.optimize import Average, learning_rate_share, make_optimizer
 from audiotokens.training.progress import Progress
-from audiotokens.training.watch import CodeUsage, TrainingError, Watch, relative_error, signal_to_distortion
+from audiotokens.training.watch import CodeUsage, Watch, relative_error, signal_to_distortion
 
 _VALIDATION_BATCHES = 4
 _ALARM_DELAY = 500
@@ -51,7 +50,8 @@ class Trainer:
     ) -> None:
         if audio.sample_rate != codec.spec.sample_rate:
             raise ConfigError(
-                f"{audio.path} has {audio.sample_rate} Hz, the codec {codec.spec.sample_rate} Hz; pack at the codec's rate"
+                f"{audio.path} has {audio.sample_rate} Hz, the codec {codec.spec.sample_rate} Hz; "
+                "pack at the codec's rate"
             )
         # With every key, so that a later change of a default cannot change a run that is resumed.
         self.recipe = recipe = replace(recipe, codec=to_dict(codec.config))
@@ -61,7 +61,8 @@ class Trainer:
         self.optimizer = make_optimizer(self.codec, recipe.optimizer)
         self.criterion = ReconstructionLoss(audio.sample_rate).to(device)
         self.prefixes = codec.spec.legal_prefixes
-        self.crops = Crops(audio, recipe.data, prefixes=self.prefixes, seed=recipe.seed)
+        crops = Crops(audio, recipe.data, prefixes=self.prefixes, seed=recipe.seed)
+        self.crops = crops if device.type == "cpu" else Ahead(crops)
         self.usage = CodeUsage(codec.quantizer.codebook_sizes, device=device)
         self.watch = Watch(max(recipe.schedule.unquantized, recipe.loss.loudness_full) + _ALARM_DELAY)
         self.step = 0
@@ -103,7 +104,7 @@ class Trainer:
         )
         loss = terms["loss"]
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         terms["gradient_norm"] = torch.nn.utils.clip_grad_norm_(
             self.codec.parameters(), recipe.optimizer.clip_norm
         )
@@ -116,7 +117,10 @@ class Trainer:
     def evaluate(
         self, codec: Codec, waveform: Tensor, books: Tensor, *, quantize: bool
     ) -> tuple[CodecOutput, dict[str, Tensor]]:
-        """Reconstruct crops `[B, T]` with `books` `[B]` books each; return the output and the terms of the loss."""
+        """Reconstruct crops `[B, T]` with `books` `[B]` books each; return the output and the loss by terms.
+
+        The term "loss" is the weighted sum of the others at the present step.
+        """
         recipe, weights = self.recipe, self.recipe.loss
         bfloat16 = recipe.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
@@ -201,10 +205,10 @@ class Trainer:
         }
         if self.step > self.recipe.schedule.unquantized:
             perplexities = [round(value, 1) for value in self.usage.perplexities()]
-            record |= {
-                "perplexity": perplexities, "perplexity_first": perplexities[0], "perplexity_last": perplexities[-1]
-            }  # fmt: skip
-            record["warnings"] = self.watch.warnings(self.step, self.usage, figures)
+            record["perplexity"] = perplexities
+            record["perplexity_first"], record["perplexity_last"] = perplexities[0], perplexities[-1]
+            if warnings := self.watch.warnings(self.step, self.usage, figures):
+                record["warnings"] = warnings
         append_record(self.log_path, record)
         self._sums, self._since = {}, (self.step, now)
         return record
@@ -215,12 +219,13 @@ class Trainer:
             kept = checkpoints.find_checkpoints(self.output / "checkpoints")
             where = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
             raise TrainingError(
-                f"step {self.step}: {', '.join(bad)} not finite; {where}; lower the learning rate or check the data"
+                f"step {self.step}: {', '.join(bad)} not finite; {where}; "
+                "lower the learning rate or check the data"
             )
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Return the loss of the running mean on held-out crops with all books and with the middle legal number."""
+        """Return the loss of the running mean on held-out crops, with all books and the middle prefix."""
         crops = Crops(
             self.audio, self.recipe.data, prefixes=self.prefixes, seed=self.recipe.seed, held_out=True
         )

@@ -7,16 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from audiotokens.errors import AudioTokensError
-
 COLLAPSE_SHARE = 0.05
 PHASE_ERROR = 0.015
 PHASE_SI_SDR = -8.0
 _MIN_CODES = 4
-
-
-class TrainingError(AudioTokensError):
-    """A run cannot go on; its last checkpoint is kept."""
 
 
 class CodeUsage:
@@ -45,14 +39,14 @@ class CodeUsage:
         self._counts.view(-1).index_add_(0, (codes + self._offsets).flatten(), used.flatten())
 
     def perplexities(self) -> list[float]:
-        """exp(entropy) of the codes of each book: the number of entries in even use; 0 where nothing was counted."""
+        """exp(entropy) of the codes of each book: entries in even use; 0 where nothing was counted."""
         total = self._counts.sum(1, keepdim=True)
         share = self._counts / total.clamp(min=1e-9)
         entropy = -(share * share.clamp(min=1e-12).log()).sum(1)
         return [float(value) for value in torch.where(total[:, 0] > 0, entropy.exp(), 0.0)]
 
     def collapsed(self) -> list[int]:
-        """Books (from 0) whose perplexity is under 5 % of their size, judged only where enough codes were counted."""
+        """Books (from 0) whose perplexity is under 5 % of their size, where enough codes were counted."""
         totals = self._counts.sum(1).tolist()
         return [
             book
@@ -73,7 +67,7 @@ def relative_error(latents: Tensor, quantized: Tensor) -> Tensor:
 
 @torch.no_grad()
 def signal_to_distortion(reference: Tensor, output: Tensor) -> Tensor:
-    """Scale-invariant signal-to-distortion ratio in dB, mean over `[B, T]` (Le Roux et al. 2019, without mean removal)."""
+    """Scale-invariant signal-to-distortion ratio of `[B, T]` in dB, mean over B (Le Roux et al. 2019)."""
     reference, output = reference.float(), output.float()
     energy = reference.square().sum(-1, keepdim=True).clamp(min=1e-8)
     target = (output * reference).sum(-1, keepdim=True) / energy * reference
@@ -110,8 +104,8 @@ class Watch:
         }
         if self._phase_collapsed(figures):
             found.add(
-                f"phase collapse: relative quantization error under {PHASE_ERROR} and SI-SDR under {PHASE_SI_SDR:.0f} dB; "
-                "start again with more steps without quantizer and without loudness"
+                f"phase collapse: relative quantization error under {PHASE_ERROR} and SI-SDR under "
+                f"{PHASE_SI_SDR:.0f} dB; start again with more steps without quantizer and without loudness"
             )
         new = sorted(found - self._active)
         self._active = found

@@ -84,7 +84,7 @@ def _first_frames(subject: Subject, tokens: Tokens, frame: int) -> Arrays:
 
 
 def _slack(subject: Subject, random: np.random.Generator) -> list[str]:
-    """A remark where the last hop of the look-ahead changed no feature on a few tries; that proves nothing."""
+    """A remark where the last hop of the look-ahead changed no feature in a few tries; no proof."""
     rate, less = subject.spec.sample_rate, math.floor(subject.spec.hop)
     if subject.spec.lookahead < less:
         return []
