@@ -14,6 +14,7 @@ from audiotokens.architectures.gain_shape import VARIANTS, GainShapeCodec, GainS
 from audiotokens.errors import AudioError, CheckpointError, ConfigError, NotOfferedError, TokensError
 from audiotokens.quantizers import FSQConfig
 from audiotokens.tokens import Tokens
+from audiotokens.verify import verify
 
 
 def make_codec(config: GainShapeConfig = VARIANTS["tiny"]) -> GainShapeCodec:
@@ -119,7 +120,7 @@ def test_tokens_of_another_tokenizer_are_refused(codec: GainShapeCodec) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_samples": 10**11}, "10 frames of stream \"codes\" stand for at most 880"),
+        ({"num_samples": 10**11}, '10 frames of stream "codes" stand for at most 880'),
         ({"sample_rate": 8000}, "the tokens are of 8000 Hz and 1 channels"),
         ({"channels": 2}, "16000 Hz and 2 channels"),
     ],
@@ -130,6 +131,15 @@ def test_impossible_claims_are_refused_before_decoding(
     tokens = codec.encode(noise(800), 16000)
     with pytest.raises(TokensError, match=message):
         codec.decode(replace(tokens, **change))
+
+
+def test_a_wide_search_says_that_its_codes_are_not_nested(codec: GainShapeCodec, tmp_path: Path) -> None:
+    codec.save(tmp_path)
+    assert GainShapeCodec.load(tmp_path).spec.nested
+    wide = GainShapeCodec.load(tmp_path, search_width=4)
+    assert not wide.spec.nested
+    (verdict,) = verify(wide, promises=["I10"]).verdicts
+    assert verdict.status == "not offered"
 
 
 def test_search_width_is_refused_without_residual_books(tmp_path: Path) -> None:

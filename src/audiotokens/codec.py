@@ -274,6 +274,7 @@ class Codec(nn.Module, Tokenizer):
         if search_width != 1 and not isinstance(codec.quantizer, ResidualVectorQuantizer):
             raise NotOfferedError(f"{codec.spec.name} has no residual books, so search_width must be 1")
         codec.search_width = search_width
+        codec._spec = replace(codec.spec, nested=search_width == 1)
         return codec.to(device).eval().make_exact(exact)
 
     def load_tensors(self, path: Path) -> None:

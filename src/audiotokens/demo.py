@@ -81,7 +81,8 @@ def run_demo(
             None: the demo makes its own (`make_demo_audio`).
         output: folder; is created where needed.
         tokenizer: name, folder or object.
-        domain: of the files, such as "speech", where no `manifest.csv` says it; PESQ and STOI need speech.
+        domain: of the files where no `manifest.csv` says it: "speech", "music" or "sound"; default: what the
+            tokenizer is for. PESQ and STOI need speech.
         progress: called with (done, total, what).
 
     Raises:
@@ -92,7 +93,10 @@ def run_demo(
     """
     chosen = tokenizer if isinstance(tokenizer, Tokenizer) else _load(tokenizer)
     folder = _made(Path(output))
-    files, notes = _own_audio(folder / "audio") if audio is None else _taken(audio, folder / "audio", domain)
+    if audio is None:
+        files, notes = _own_audio(folder / "audio")
+    else:
+        files, notes = _taken(audio, folder / "audio", domain, chosen.spec.taxonomy.domain)
     books = operating_points(chosen.spec)
     total = 2 * len(files) + 1
     report = progress or (lambda done, total, what: None)
@@ -155,9 +159,13 @@ def _write_demo_audio(folder: Path, seed: int) -> tuple[list[Path], str]:
     return files, missing
 
 
-def _taken(audio: Sequence[str | Path], folder: Path, domain: str | None) -> tuple[list[Path], list[str]]:
+def _taken(
+    audio: Sequence[str | Path], folder: Path, domain: str | None, usual: str
+) -> tuple[list[Path], list[str]]:
     """Copy the beginnings of the chosen files to `folder`, under unique names."""
     found = find_files(list(audio), domain=domain)
+    unknown = sum(file.domain == UNKNOWN for file in found)
+    found = [replace(file, domain=usual) if file.domain == UNKNOWN else file for file in found]
     readable, notes = _readable(found, _made(folder))
     if not readable:
         raise AudioError(f"none of the {len(found)} files could be used; the first: {notes[0]}")
@@ -165,10 +173,10 @@ def _taken(audio: Sequence[str | Path], folder: Path, domain: str | None) -> tup
         notes.insert(
             0, f"{MAX_EXAMPLES} of {len(found)} files were taken, evenly spread over their sorted names."
         )
-    if any(file.domain == UNKNOWN for _, file in readable):
+    if unknown:
         notes.append(
-            "Nobody said what the recordings are, so the measures that are defined for speech only were left "
-            "out; name the domain (speech, music or sound) to have them."
+            f"Nobody said what the recordings are: they were measured as {usual}, for which this tokenizer "
+            "was made; name the domain (speech, music or sound) where that is wrong."
         )
     _write_manifest(folder, [(path.name, file.speaker, file.domain) for path, file in readable])
     return [path for path, _ in readable], notes

@@ -65,6 +65,7 @@ class Spec:
         lookahead: frame t of the codes is final once (t + 1) hop + lookahead samples are in.
         decoder_lookahead: samples after the end of a frame's own hop that decoding it waits for.
         receptive_field: samples that one frame's codes depend on.
+        nested: whether encoding with fewer books gives the first books of encoding with more.
         min_samples: shorter input is padded with zeros to this length before encoding.
         quirks: known deviations, each one sentence.
         code_license: SPDX identifier.
@@ -88,6 +89,7 @@ class Spec:
     lookahead: int = 0
     decoder_lookahead: int = 0
     receptive_field: int = 0
+    nested: bool = True
     min_samples: int = 1
     quirks: tuple[str, ...] = ()
     code_license: str = "Apache-2.0"

@@ -147,3 +147,15 @@ def test_empty_input_gives_empty_codes() -> None:
 def test_impossible_configuration_is_refused() -> None:
     with pytest.raises(ValueError, match="num_codebooks is 0"):
         RVQConfig(num_codebooks=0)
+
+
+def test_the_lowest_of_equal_entries_wins_whatever_the_batch_shape() -> None:
+    rvq = quantizer().eval()
+    rvq.books[:, 16:] = rvq.books[:, :16]
+    latents = sample(4, 257)
+    codes = rvq.encode(latents)
+    assert int(codes.max()) < 16
+    for frames in (1, 3, 64, 257):
+        assert torch.equal(rvq.encode(latents[:1, :, :frames]), codes[:1, :, :frames])
+    rvq.books[:, 16:] += 5.0
+    assert int(rvq.encode(latents + 5.0).max()) >= 16

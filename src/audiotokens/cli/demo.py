@@ -13,7 +13,7 @@ from audiotokens.cli.text import one_line, print_json
 @click.command(epilog="Example: audiotokens demo recordings/ -o demo --domain speech")
 @click.argument("audio", nargs=-1, metavar="[AUDIO]...")
 @click.option("-o", "--output", default="audiotokens-demo", show_default=True, help="Folder to write to.")
-@click.option("--domain", help="What AUDIO holds: speech, music or sound; some measures need to know.")
+@click.option("--domain", help="What AUDIO holds: speech, music or sound.")
 @model_option
 @device_option
 @exact_option

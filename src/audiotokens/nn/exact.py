@@ -13,7 +13,9 @@ from torch import Tensor
 
 
 def nearest(vectors: Tensor, book: Tensor) -> Tensor:
-    """Index of the nearest book entry by Euclidean distance; the lowest index wins a tie.
+    """Index of the nearest book entry by Euclidean distance; the lowest of equal scores wins.
+
+    Scores of equal entries may differ in their last bits: `first_equal` makes one of them.
 
     Args:
         vectors: `[M, D]`.
@@ -26,3 +28,11 @@ def nearest(vectors: Tensor, book: Tensor) -> Tensor:
     entries = torch.cat([-2.0 * book, book.square().sum(1, keepdim=True)], 1)
     scores = torch.cat([vectors, vectors.new_ones(len(vectors), 1)], 1) @ entries.T
     return scores.argmin(1)
+
+
+def first_equal(book: Tensor) -> Tensor:
+    """For each entry of a book `[N, D]` the lowest index of an equal entry, int64 `[N]`."""
+    groups = torch.unique(book, dim=0, return_inverse=True)[1]
+    index = torch.arange(len(book), device=book.device)
+    lowest = torch.full_like(index, len(book)).scatter_reduce(0, groups, index, "amin")
+    return lowest[groups]

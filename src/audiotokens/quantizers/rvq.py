@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from audiotokens.nn.exact import nearest
+from audiotokens.nn.exact import first_equal, nearest
 from audiotokens.quantizers.base import Quantized, Quantizer
 
 _SEARCH_ROWS = 4096
@@ -61,6 +61,7 @@ class ResidualVectorQuantizer(Quantizer):
     def __init__(self, dim: int, config: RVQConfig) -> None:
         super().__init__()
         self.config = config
+        self._equal: tuple[tuple[int, int], Tensor] | None = None
         books = torch.randn(config.num_codebooks, config.codebook_size, dim)
         books = books * 0.5 ** torch.arange(config.num_codebooks)[:, None, None]
         self.register_buffer("books", books)
@@ -120,6 +121,8 @@ class ResidualVectorQuantizer(Quantizer):
             search(rows, books, search_width) for rows in torch.split(vectors, _SEARCH_ROWS // search_width)
         ]
         codes = torch.cat(parts, 1) if parts else vectors.new_zeros((len(books), 0), dtype=torch.long)
+        # Which of several equal entries wins may depend on the batch's shape; the lowest one stands for all.
+        codes = self._first_equal()[: len(books)].gather(1, codes)
         return codes.view(len(books), batch, frames).transpose(0, 1)
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -127,6 +130,13 @@ class ResidualVectorQuantizer(Quantizer):
         for level in range(1, codes.shape[1]):
             total = total + self.books[level][codes[:, level]]
         return total.mT
+
+    def _first_equal(self) -> Tensor:
+        """Per book the lowest index of an equal entry, `[K, N]`; found again when the books have changed."""
+        version = (self.books.data_ptr(), self.books._version)
+        if self._equal is None or self._equal[0] != version:
+            self._equal = (version, torch.stack([first_equal(book) for book in self.books]))
+        return self._equal[1]
 
     @staticmethod
     def _greedy(vectors: Tensor, books: Tensor, search_width: int) -> Tensor:

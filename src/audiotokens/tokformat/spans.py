@@ -63,7 +63,7 @@ class Span:
 class _Stretch:
     """What one part covers: samples `begin` to `end`, and how to cut from it.
 
-    `end` is `END` if the last frame is there. `cut` takes the first sample and the one after the last, or None
+    `end` is `END` if the last frame is there. `cut` takes the first sample and the one after the last, None
     for the end.
     """
 

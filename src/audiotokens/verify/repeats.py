@@ -34,6 +34,8 @@ def check_prefixes(subject: Subject) -> Tally:
     legal = sorted(subject.spec.legal_prefixes)
     if len(legal) < 2:
         raise NotOfferedError(f"{legal[0]} is its only legal number of codebooks")
+    if not subject.spec.nested:
+        raise NotOfferedError("its search looks at all books at once")
     if len(legal) > _MOST_PREFIXES and not subject.thorough:
         legal = [legal[i] for i in np.unique(np.linspace(0, len(legal) - 1, _MOST_PREFIXES).astype(int))]
     tally = Tally()
