@@ -69,8 +69,10 @@ class Family:
     """Stands for an architecture; remembers what it was asked."""
 
     @classmethod
-    def load(cls, folder: Path, *, exact: bool = True, device: str = "cpu") -> tuple[Path, bool, str]:
-        return folder, exact, device
+    def load(
+        cls, folder: Path, *, exact: bool = True, device: str = "cpu", search_width: int = 1
+    ) -> tuple[Path, bool, str, int]:
+        return folder, exact, device, search_width
 
 
 @pytest.fixture(autouse=True)
@@ -113,16 +115,17 @@ def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_shipped_names_and_folders_load_through_their_architecture(family: Path, tmp_path: Path) -> None:
-    assert load("tiny-16k") == (family, True, "cpu")
-    assert load("tiny-16k", exact=False) == (family, False, "cpu")
+    assert load("tiny-16k") == (family, True, "cpu", 1)
+    assert load("tiny-16k", exact=False) == (family, False, "cpu", 1)
+    assert load("tiny-16k", search_width=8) == (family, True, "cpu", 8)
     own = make_folder(tmp_path / "own")
-    assert load(own) == load(str(own)) == (own, True, "cpu")
+    assert load(own) == load(str(own)) == (own, True, "cpu", 1)
     assert registry.load_folder(own) is not None
 
 
 def test_devices_are_checked(family: Path) -> None:
     pytest.importorskip("torch")
-    assert load("tiny-16k", device="meta") == (family, True, "meta")
+    assert load("tiny-16k", device="meta") == (family, True, "meta", 1)
     for device in ("cuda:77", "abacus"):
         with pytest.raises(NotOfferedError, match=f'the device "{device}" is not available here'):
             load("tiny-16k", device=device)
@@ -130,7 +133,7 @@ def test_devices_are_checked(family: Path) -> None:
 
 def test_a_name_wins_over_a_folder_of_that_name(family: Path, tmp_path: Path) -> None:
     make_folder(tmp_path / "tiny-16k")
-    assert load("tiny-16k") == (family, True, "cpu")
+    assert load("tiny-16k") == (family, True, "cpu", 1)
     assert load("./tiny-16k")[0] == Path("tiny-16k")
     assert load(Path("tiny-16k"))[0] == Path("tiny-16k")
 
@@ -160,6 +163,8 @@ def test_entry_points_are_classes_or_factories(offer: Any) -> None:
     assert load("movable", device="cuda").device == "cuda"
     with pytest.raises(NotOfferedError, match='plain runs on the device "cpu" only, not on "cuda"'):
         load("plain", device="cuda")
+    with pytest.raises(NotOfferedError, match="leave search_width out"):
+        load("movable", search_width=8)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +314,7 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_hubs_cache_is_enough(hub_cache: Path) -> None:
     found = load("hf:org/tiny", cache_dir=hub_cache)
     assert found[0] == hub_cache / "models--org--tiny" / "snapshots" / ("c" * 40)
-    assert load(f"hf:org/tiny@{'c' * 40}", cache_dir=hub_cache, exact=False) == (found[0], False, "cpu")
+    assert load(f"hf:org/tiny@{'c' * 40}", cache_dir=hub_cache, exact=False) == (found[0], False, "cpu", 1)
 
 
 @pytest.mark.parametrize("name", ["hf:org/absent", "hf:org/tiny@v2"])

@@ -119,9 +119,7 @@ def load(
         points = [] if folder else _entry_points(name)
         if points:
             if search_width != 1:
-                raise NotOfferedError(
-                    f'"{name}" is of another package, which has no search_width; leave it out'
-                )
+                raise NotOfferedError(f'"{name}" is of another package: leave search_width out')
             return _load_entry_point(points, device)
     if folder is None and Path(name).is_dir():
         folder = Path(name)
