@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audiotokens.nn.exact import nearest
+from audiotokens.nn.exact import nearest, nearest_float64
 from audiotokens.quantizers import ResidualVectorQuantizer, RVQConfig
 
 
@@ -27,6 +27,22 @@ def test_nearest_agrees_with_distances_and_takes_the_lowest_index() -> None:
     assert torch.equal(nearest(vectors, book), torch.cdist(vectors, book).argmin(1))
     twice = torch.cat([book, book])
     assert nearest(vectors, twice).max() < 20
+
+
+@pytest.mark.parametrize("gap", [0.0, 1e-15, 1e-12, 1e-9, 1e-7, 1e-5, 1e-3])
+def test_the_fast_search_gives_the_index_of_float64_also_in_near_ties(gap: float) -> None:
+    random = torch.Generator().manual_seed(3)
+    book = torch.randn(64, 24, generator=random, dtype=torch.float64) * 3
+    direction = torch.randn(500, 24, generator=random, dtype=torch.float64)
+    pairs = torch.randint(64, (500, 2), generator=random)
+    # Halfway between two entries, moved by `gap` towards the first.
+    first, second = book[pairs[:, 0]], book[pairs[:, 1]]
+    vectors = (first + second) / 2 + gap * (first - second) + 1e-3 * direction
+    expected = torch.cdist(vectors, book, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+    found = nearest_float64(vectors, book)
+    close = torch.cdist(vectors, book).gather(1, torch.stack([expected, found], 1))
+    assert torch.equal(found, nearest(vectors, book))
+    assert (close[:, 0] - close[:, 1]).abs().max() < 1e-12
 
 
 def test_encode_takes_the_nearest_entry_of_each_book_in_turn() -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from audiotokens.nn.exact import first_equal, nearest
+from audiotokens.nn.exact import first_equal, nearest, nearest_float64
 from audiotokens.quantizers.base import Quantized, Quantizer
 
 _SEARCH_ROWS = 4096
@@ -142,7 +142,7 @@ class ResidualVectorQuantizer(Quantizer):
     def _greedy(vectors: Tensor, books: Tensor, search_width: int) -> Tensor:
         codes = []
         for book in books:
-            index = nearest(vectors, book)
+            index = nearest_float64(vectors, book)
             vectors = vectors - book[index]
             codes.append(index)
         return torch.stack(codes)
