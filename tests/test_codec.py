@@ -63,6 +63,21 @@ def test_batch_and_forced_padded_call_equal_one_by_one(codec: GainShapeCodec) ->
         np.testing.assert_allclose(found, decoded, rtol=0, atol=1e-5)
 
 
+def test_lists_decode_one_by_one(codec: GainShapeCodec) -> None:
+    items = [codec.encode(noise(length, length), 16000) for length in (1, 900, 3001)]
+    for books in (None, 2):
+        for waveform, tokens in zip(codec.decode_batch(items, num_codebooks=books), items):
+            assert np.array_equal(waveform, codec.decode(tokens, num_codebooks=books))
+
+
+def test_features_are_the_latents_that_are_quantized(codec: GainShapeCodec) -> None:
+    waveform = noise(3001)
+    features = codec.features(waveform, 16000)
+    codes = codec.quantizer.encode(torch.from_numpy(features)[None])[0].numpy()
+    assert features.dtype == np.float32
+    assert np.array_equal(codes, codec.encode(waveform, 16000).codes)
+
+
 def test_long_input_runs_in_blocks_with_the_codes_of_one_pass(codec: GainShapeCodec) -> None:
     waveform = noise(11 * 16000 + 123)
     whole = codec.encoder_net(torch.from_numpy(waveform).double()[None])

@@ -65,7 +65,7 @@ class ResidualVectorQuantizer(Quantizer):
         books = torch.randn(config.num_codebooks, config.codebook_size, dim)
         books = books * 0.5 ** torch.arange(config.num_codebooks)[:, None, None]
         self.register_buffer("books", books)
-        # Learning state: kept in training checkpoints (`training_state`), not with the weights.
+        # Learning state: kept in training checkpoints, not with the weights.
         self.register_buffer("counts", torch.ones(books.shape[:2]), persistent=False)
         self.register_buffer("sums", books.clone(), persistent=False)
 
@@ -198,10 +198,6 @@ class ResidualVectorQuantizer(Quantizer):
             self.counts[level, expired] = restart
             self.sums[level, expired] = restart * candidates[: len(expired)]
         self.books[seen] = self.sums[seen] / self.counts[seen][..., None]
-
-    def training_state(self) -> dict[str, Tensor]:
-        """Moving statistics that continuing the training needs."""
-        return {"counts": self.counts, "sums": self.sums}
 
     def _books_per_row(
         self, num_codebooks: Tensor | int | None, batch: int, frames: int, device: torch.device
