@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from audiotokens.nn.exact import nearest, nearest_float64
+from audiotokens.nn.exact import first_equal, nearest, nearest_float64
 from audiotokens.quantizers import ResidualVectorQuantizer, RVQConfig
 
 
@@ -22,11 +22,15 @@ def sample(items: int = 3, frames: int = 200) -> torch.Tensor:
     return torch.randn(items, 6, frames, generator=torch.Generator().manual_seed(1))
 
 
-def test_nearest_agrees_with_distances_and_takes_the_lowest_index() -> None:
-    vectors, book = torch.randn(50, 4).double(), torch.randn(20, 4).double()
-    assert torch.equal(nearest(vectors, book), torch.cdist(vectors, book).argmin(1))
+def test_nearest_agrees_with_distances_and_equal_entries_have_one_index() -> None:
+    random = torch.Generator().manual_seed(0)
+    vectors = torch.randn(50, 4, generator=random, dtype=torch.float64)
+    book = torch.randn(20, 4, generator=random, dtype=torch.float64)
+    expected = torch.cdist(vectors, book).argmin(1)
+    assert torch.equal(nearest(vectors, book), expected)
     twice = torch.cat([book, book])
-    assert nearest(vectors, twice).max() < 20
+    assert torch.equal(first_equal(twice), torch.arange(20).repeat(2))
+    assert torch.equal(first_equal(twice)[nearest(vectors, twice)], expected)
 
 
 @pytest.mark.parametrize("gap", [0.0, 1e-15, 1e-12, 1e-9, 1e-7, 1e-5, 1e-3])
