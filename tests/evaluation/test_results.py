@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from audiotokens.evaluation.results import (
     FileRecord,
     OperatingPoint,
     Point,
+    Reference,
     Row,
     Summary,
+    Table,
 )
 
 VALUES = (-9.47, math.inf, -math.inf, 1e-5, 0.0, 123456789.123456789)
@@ -86,3 +89,37 @@ def test_derived_facts() -> None:
     assert comparison.differences[0].tie
     usage = comparison.usage[0]
     assert (usage.size, usage.codes, usage.dead, usage.utilisation) == (3, 4, 1, 2 / 3)
+
+
+def test_tables_and_the_reference() -> None:
+    points = [
+        replace(example().points[0], group=group, tokenizer=name, num_codebooks=books)
+        for group in ("clean", "other")
+        for name, books in (("t", 2), ("lyra", 0))
+    ]
+    against = Difference("speech", "si-sdr", "t", 2, "lyra", 0, 1.0, 0.5, 2.0, 6, 3, "clean", "better")
+    between = replace(against, second_tokenizer="t", second_codebooks=1)
+    found = Comparison(tuple(points), (), differences=(between, against), reference=Reference("lyra"))
+    assert found.domains == ("speech",)
+    assert found.tables == (Table("speech", "clean"), Table("speech", "other"))
+    assert found.tables[1].title == "speech, other"
+    assert found.points[0].point == against.first == Point("speech", "t", 2, "clean")
+    assert against.second == found.points[1].point
+    assert found.against == (against,)
+    assert example().against == ()
+    assert Comparison.from_dict(found.to_dict()) == found
+
+
+def test_older_files_are_read() -> None:
+    values = example().to_dict()
+    del values["reference"], values["rows"][0]["group"], values["differences"][0]["verdict"]
+    for name in ("group", "kind", "title", "definition", "payload_bitrate", "processor", "timed"):
+        del values["points"][0][name]
+    assert Comparison.from_dict(values) == example()
+
+
+def test_entropy_of_active_frames_is_a_share_of_the_size() -> None:
+    usage = replace(example().usage[0], counts=(1, 0, 3, 0), active_codes=4, active_entropy=0.5)
+    assert usage.active_share == 0.25
+    assert replace(usage, counts=(4,)).active_share is None
+    assert example().usage[0].active_share is None

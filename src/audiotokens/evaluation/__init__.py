@@ -10,8 +10,10 @@ from audiotokens.evaluation.results import (
     FileRecord,
     OperatingPoint,
     Point,
+    Reference,
     Row,
     Summary,
+    Table,
 )
 from audiotokens.evaluation.statistics import Interval, mean_interval, paired_interval
 from audiotokens.evaluation.tables import format_table
@@ -29,8 +31,10 @@ __all__ = [
     "Metric",
     "OperatingPoint",
     "Point",
+    "Reference",
     "Row",
     "Summary",
+    "Table",
     "UsageCounter",
     "compare",
     "default_prefixes",

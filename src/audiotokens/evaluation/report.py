@@ -68,13 +68,13 @@ def headline(comparison: Comparison) -> tuple[Figure, ...]:
     if point is None:
         return ()
     where = f"{point.num_codebooks} books, {(domain_title(point.domain)).lower()}"
-    rate = point.measured_bitrate or point.nominal_bitrate
+    rate = point.measured_bitrate or point.nominal_bitrate or 0.0
     figures = [
         Figure(
             f"{rate / 1000:.2f}",
             "kbit/s",
             "Bit rate on disk",
-            f"{where}; nominal {point.nominal_bitrate / 1000:.2f}",
+            f"{where}; nominal {(point.nominal_bitrate or 0) / 1000:.2f}",
         )
     ]
     found = [s for m in comparison.metrics if (s := comparison.summary(point.point, m)) is not None]
@@ -245,8 +245,8 @@ def _headline_point(comparison: Comparison) -> OperatingPoint | None:
         return None
     domain = "speech" if "speech" in comparison.domains else comparison.domains[0]
     points = [p for p in comparison.points if p.domain == domain]
-    own = [p for p in points if p.tokenizer == points[0].tokenizer and p.nominal_bitrate > 0]
-    return min(own, key=lambda p: abs(math.log(p.nominal_bitrate / REFERENCE_BITRATE)), default=None)
+    own = [p for p in points if p.tokenizer == points[0].tokenizer and p.nominal_bitrate]
+    return min(own, key=lambda p: abs(math.log((p.nominal_bitrate or 1) / REFERENCE_BITRATE)), default=None)
 
 
 def _resource(name: str) -> str:

@@ -141,7 +141,7 @@ def _plot(view: DomainView, metric: str) -> str:
 
 
 def _mark(point: OperatingPoint, summary: Summary | None) -> Mark | None:
-    rate = point.measured_bitrate or point.nominal_bitrate
+    rate = point.measured_bitrate or point.nominal_bitrate or 0.0
     if summary is None or summary.mean is None or not math.isfinite(summary.mean) or rate <= 0:
         return None
     finite = [end if end is not None and math.isfinite(end) else None for end in (summary.low, summary.high)]

@@ -12,170 +12,45 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from audiotokens import config
 from audiotokens.errors import AudioTokensError
+from audiotokens.evaluation.points import (
+    FileRecord,
+    OperatingPoint,
+    Point,
+    Row,
+    Status,
+    SystemKind,
+    Table,
+)
 
-Status = Literal["ok", "skipped", "failed"]
+__all__ = [
+    "BookUsage",
+    "Comparison",
+    "Difference",
+    "FileRecord",
+    "OperatingPoint",
+    "Point",
+    "Reference",
+    "Row",
+    "Status",
+    "Summary",
+    "SystemKind",
+    "Table",
+    "Verdict",
+]
+
+Verdict = Literal["better", "worse", "tie"]
 _NUMBERS = frozenset({"value", "mean", "low", "high"})
-
-
-class Point(NamedTuple):
-    """Key of one operating point: a tokenizer, at a number of books, on one domain."""
-
-    domain: str
-    tokenizer: str
-    num_codebooks: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measure of one file at one operating point.
-
-    Args:
-        file: path below the compared folder; the key that pairs files between tokenizers.
-        domain: "speech", "music", "sound", or "unknown" where nobody said.
-        speaker: speaker or source recording, the unit of the intervals.
-        tokenizer: name.
-        num_codebooks: books used.
-        metric: definition id, such as "mel/dac-eval".
-        value: the measure; None unless `status` is "ok".
-        status: "ok", "skipped" (not defined here, nothing went wrong) or "failed".
-        reason: one sentence for everything that is not "ok".
-    """
-
-    file: str
-    domain: str
-    speaker: str
-    tokenizer: str
-    num_codebooks: int
-    metric: str
-    value: float | None
-    status: Status = "ok"
-    reason: str = ""
-
-    def __post_init__(self) -> None:
-        if (self.status == "ok") != (self.value is not None):
-            raise ValueError(f"{self.metric} of {self.file}: status {self.status} with value {self.value}")
-        if self.value is not None and math.isnan(self.value):
-            raise ValueError(f"{self.metric} of {self.file}: NaN is not a value")
-        if self.status != "ok" and not self.reason:
-            raise ValueError(f"{self.metric} of {self.file}: status {self.status} without a reason")
-
-    @property
-    def point(self) -> Point:
-        """The operating point that the row belongs to."""
-        return Point(self.domain, self.tokenizer, self.num_codebooks)
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """How one file went through one operating point, before any measure.
-
-    Args:
-        file, domain, speaker, tokenizer, num_codebooks: as in `Row`.
-        status: "failed" when the file could not be read, encoded or decoded; the numbers below are then zero.
-        reason: why it failed.
-        duration: of the input, in seconds.
-        file_bytes: size of the whole `.tok`.
-        reference_samples: length of the reference at the tokenizer's output rate, before alignment.
-        output_samples: length of the reconstruction at that rate, before alignment.
-        delay: samples at that rate by which this reconstruction is late (negative: early); None: peak too
-            weak.
-        shift: the tokenizer's delay, which was removed before measuring; None: nothing could be aligned.
-        peak: normalized height of the correlation peak, 0 to 1.
-        polarity: -1 where the reconstruction is inverted, else 1.
-        gain: of the reconstruction against the reference, in dB (ratio of root mean squares); None for
-            silence.
-        clipped: share of reconstructed samples at or above full scale.
-        encode_seconds: wall time of encoding; None where it was not timed at this point.
-        decode_seconds: wall time of decoding.
-    """
-
-    file: str
-    domain: str
-    speaker: str
-    tokenizer: str
-    num_codebooks: int
-    status: Status = "ok"
-    reason: str = ""
-    duration: float = 0.0
-    file_bytes: int = 0
-    reference_samples: int = 0
-    output_samples: int = 0
-    delay: int | None = None
-    shift: int | None = None
-    peak: float = 0.0
-    polarity: int = 1
-    gain: float | None = None
-    clipped: float = 0.0
-    encode_seconds: float | None = None
-    decode_seconds: float | None = None
-
-    @property
-    def point(self) -> Point:
-        """The operating point that the record belongs to."""
-        return Point(self.domain, self.tokenizer, self.num_codebooks)
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """One tokenizer at one number of books on one domain: its cost. All bit rates are in bits per second.
-
-    Args:
-        domain, tokenizer, num_codebooks: the key.
-        fingerprint: of the tokenizer.
-        codes_per_second: frames per second times books, summed over the streams.
-        nominal_bitrate: from book sizes and frame rates alone.
-        measured_bitrate: bits of the whole `.tok` files over the duration of the input; None without any ok
-            file.
-        entropy_bitrate: the same content with every book at its zero-order entropy on these files
-            (Miller-Madow).
-        encode_speed: audio seconds per wall second; None where nothing was timed.
-        decode_speed: likewise.
-        threads: threads that the timed code was allowed.
-        delay_milliseconds: the delay that was removed, in ms (negative: early); None: nothing could be
-            aligned.
-        confirmed: number of files whose own correlation peak confirms that delay within one sample.
-        inverted: number of files whose reconstruction has the opposite sign.
-        files: number of files given.
-        failed: number of them that could not be read, encoded or decoded.
-        seconds: audio of the ok files.
-    """
-
-    domain: str
-    tokenizer: str
-    num_codebooks: int
-    fingerprint: str
-    codes_per_second: float
-    nominal_bitrate: float
-    measured_bitrate: float | None
-    entropy_bitrate: float | None
-    encode_speed: float | None
-    decode_speed: float | None
-    threads: int
-    delay_milliseconds: float | None = None
-    confirmed: int = 0
-    inverted: int = 0
-    files: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-
-    @property
-    def point(self) -> Point:
-        """The key of this operating point."""
-        return Point(self.domain, self.tokenizer, self.num_codebooks)
-
-    @property
-    def flagged(self) -> bool:
-        """Whether more than 1 % of the files failed."""
-        return self.failed > 0.01 * self.files
 
 
 @dataclass(frozen=True)
 class Summary:
     """Mean of one measure at one operating point, over the files that are ok at every compared point.
+
+    Calibrations are not among the compared points: they never take a file away from the others.
 
     Args:
         domain, tokenizer, num_codebooks, metric: the key.
@@ -186,6 +61,7 @@ class Summary:
         speakers: number of speakers in the mean.
         ok: number of files that are ok at this point, whether or not at the others.
         total: number of files given.
+        group: corpus that the tables are split by, or empty.
     """
 
     domain: str
@@ -199,11 +75,12 @@ class Summary:
     speakers: int
     ok: int
     total: int
+    group: str = ""
 
     @property
     def point(self) -> Point:
         """The operating point that the mean belongs to."""
-        return Point(self.domain, self.tokenizer, self.num_codebooks)
+        return Point(self.domain, self.tokenizer, self.num_codebooks, self.group)
 
     @property
     def flagged(self) -> bool:
@@ -216,11 +93,14 @@ class Difference:
     """Paired difference `first - second` of one measure, on the files that are ok at both points.
 
     Args:
-        domain, metric: the key.
+        domain, metric: the key, with `group`.
         first_tokenizer, first_codebooks, second_tokenizer, second_codebooks: the two operating points.
         mean, low, high: of the per-file differences, with their 95 % interval (bootstrap over speakers).
         count: number of files.
         speakers: number of speakers.
+        group: corpus that the tables are split by, or empty.
+        verdict: whether the first point is better or worse in the measure's own direction; "tie": they cannot
+            be ranked. None only in files of older versions.
     """
 
     domain: str
@@ -234,11 +114,31 @@ class Difference:
     high: float | None
     count: int
     speakers: int
+    group: str = ""
+    verdict: Verdict | None = None
+
+    @property
+    def first(self) -> Point:
+        """The first operating point."""
+        return Point(self.domain, self.first_tokenizer, self.first_codebooks, self.group)
+
+    @property
+    def second(self) -> Point:
+        """The second operating point."""
+        return Point(self.domain, self.second_tokenizer, self.second_codebooks, self.group)
 
     @property
     def tie(self) -> bool:
         """Whether the interval includes 0, or there is none: the two points cannot be ranked."""
         return self.low is None or self.high is None or self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The system at one setting that every point is compared with; `num_codebooks` is 0 for an anchor."""
+
+    tokenizer: str
+    num_codebooks: int = 0
 
 
 @dataclass(frozen=True)
@@ -255,6 +155,9 @@ class BookUsage:
         entropy: zero-order entropy in bits per code, Miller-Madow corrected, at most log2 of the size.
         plugin_entropy: without the correction (too small where codes are few against the size).
         perplexity: 2 to the power of `entropy`.
+        group: corpus that the tables are split by, or empty.
+        active_codes: number of codes of active frames: within 40 dB of the file's loudest 20 ms.
+        active_entropy: as `entropy`, of the active frames alone; None without any.
     """
 
     domain: str
@@ -268,6 +171,14 @@ class BookUsage:
     entropy: float
     plugin_entropy: float
     perplexity: float
+    group: str = ""
+    active_codes: int = 0
+    active_entropy: float | None = None
+
+    @property
+    def point(self) -> Point:
+        """The operating point whose codes were counted."""
+        return Point(self.domain, self.tokenizer, self.num_codebooks, self.group)
 
     @property
     def size(self) -> int:
@@ -289,21 +200,31 @@ class BookUsage:
         """Share of the entries that occurred."""
         return self.used / self.size
 
+    @property
+    def active_share(self) -> float | None:
+        """`active_entropy` as a share of log2 of the size; None without active frames or a choice."""
+        if self.active_entropy is None or self.size == 1:
+            return None
+        return self.active_entropy / math.log2(self.size)
+
 
 @dataclass(frozen=True)
 class Comparison:
     """Everything that `compare` found.
 
     Args:
-        points: operating points in the order of domain, tokenizer (as given), books.
+        points: operating points table by table: tokenizers as given, by books, each followed by itself
+            without quantizer; then anchors by bit rate; then calibrations.
         rows: every measure of every file.
         records: how every file went through every point.
         summaries: means with intervals.
-        differences: paired differences between all points of a domain.
+        differences: paired differences between the tokenizers' points, of each to every anchor, and of every
+            point to the reference.
         usage: use of every book.
         metrics: ids in the order in which they are shown.
         settings: evaluation rate, resampler, threads, bootstrap, seed and versions, as texts.
         notes: sentences that a reader of any table must see.
+        reference: what every point was compared with, if that was asked for.
     """
 
     points: tuple[OperatingPoint, ...]
@@ -315,11 +236,25 @@ class Comparison:
     metrics: tuple[str, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    reference: Reference | None = None
 
     @property
     def domains(self) -> tuple[str, ...]:
         """Domains in the order of the points; tables never mix them."""
         return tuple(dict.fromkeys(point.domain for point in self.points))
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Domains, or corpora of domains, in the order of the points; nothing is averaged over two."""
+        return tuple(dict.fromkeys(point.point.table for point in self.points))
+
+    @property
+    def against(self) -> tuple[Difference, ...]:
+        """The differences of every point to the reference, which is the second of each."""
+        if self.reference is None:
+            return ()
+        second = (self.reference.tokenizer, self.reference.num_codebooks)
+        return tuple(d for d in self.differences if (d.second_tokenizer, d.second_codebooks) == second)
 
     @property
     def failed_files(self) -> tuple[str, ...]:

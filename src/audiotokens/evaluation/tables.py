@@ -49,7 +49,7 @@ def _cost(point: OperatingPoint) -> list[str]:
     return [
         point.tokenizer,
         str(point.num_codebooks),
-        f"{point.nominal_bitrate / 1000:.3f}",
+        _number(point.nominal_bitrate, 3, 1000),
         _number(point.measured_bitrate, 3, 1000),
         _number(point.entropy_bitrate, 3, 1000),
         _number(point.delay_milliseconds, 2),
