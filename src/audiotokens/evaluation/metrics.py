@@ -45,6 +45,7 @@ class Metric:
         extra: extra of this package that it needs; empty: none.
         best: value for equal signals.
         decimals: digits after the point in tables.
+        packages: distributions whose version changes the numbers; part of the key of cached values.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Metric:
     extra: str = ""
     best: float | None = None
     decimals: int = 3
+    packages: tuple[str, ...] = ()
 
     def __call__(self, reference: np.ndarray, output: np.ndarray) -> float:
         """Measure `output` against `reference`, both `[T]` at `EVALUATION_RATE`.
@@ -219,6 +221,7 @@ register(
         domains=("speech",),
         extra="metrics",
         best=4.644,
+        packages=("pesq",),
     )
 )
 register(
@@ -232,6 +235,7 @@ register(
         extra="metrics",
         best=1.0,
         decimals=4,
+        packages=("pystoi",),
     )
 )
 register(
@@ -245,6 +249,7 @@ register(
         extra="metrics",
         best=1.0,
         decimals=4,
+        packages=("pystoi",),
     )
 )
 register(
