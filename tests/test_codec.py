@@ -78,6 +78,19 @@ def test_features_are_the_latents_that_are_quantized(codec: GainShapeCodec) -> N
     assert np.array_equal(codes, codec.encode(waveform, 16000).codes)
 
 
+def test_latents_go_straight_into_the_decoder(codec: GainShapeCodec) -> None:
+    tokens = codec.encode(noise(90_000), 16000)
+    quantized = codec.quantizer.decode(torch.from_numpy(np.array(tokens.codes))[None])[0].numpy()
+    decoded = codec.fit_length(codec.decode_features(quantized), tokens.num_samples)
+    assert np.array_equal(decoded, codec.decode(tokens))
+    untouched = codec.decode_features(codec.features(noise(90_000), 16000))
+    assert untouched.dtype == np.float32
+    assert not np.array_equal(codec.fit_length(untouched, tokens.num_samples), decoded)
+    for wrong in (quantized[:-1], quantized[:, :0], quantized[0]):
+        with pytest.raises(TokensError, match=rf"expected \[{len(quantized)}, T\]"):
+            codec.decode_features(wrong)
+
+
 def test_long_input_runs_in_blocks_with_the_codes_of_one_pass(codec: GainShapeCodec) -> None:
     waveform = noise(11 * 16000 + 123)
     whole = codec.encoder_net(torch.from_numpy(waveform).double()[None])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from audiotokens import config as configuration
 from audiotokens.audio import WaveformLike
-from audiotokens.errors import CheckpointError, NotOfferedError
+from audiotokens.errors import CheckpointError, NotOfferedError, TokensError
 from audiotokens.nn.block import Sequential
 from audiotokens.quantizers import Quantized, Quantizer, ResidualVectorQuantizer
 from audiotokens.sessions import CodecDecoder, CodecEncoder
@@ -151,6 +152,26 @@ class Codec(nn.Module, Tokenizer):
         return self._latents(prepared)[0].float().cpu().numpy()
 
     @torch.inference_mode()
+    def decode_features(self, features: np.ndarray) -> np.ndarray:
+        """Decode latents that no quantizer has touched: what the autoencoder alone can do.
+
+        Args:
+            features: float32 `[D, T]`, as `features` gives them.
+
+        Returns:
+            float32 `[C, M]` at `spec.output_sample_rate`; `fit_length` brings M to the length rule.
+
+        Raises:
+            TokensError: another shape, or no frames.
+        """
+        one_frame = torch.zeros(1, self.spec.legal_prefixes[0], 1, dtype=torch.int64, device=self.device)
+        size = self.quantizer.decode(one_frame).shape[1]
+        if features.ndim != 2 or features.shape[0] != size or not features.shape[1]:
+            raise TokensError(f"the latents have the shape {features.shape}, expected [{size}, T]")
+        latents = torch.from_numpy(np.asarray(features, np.float32)).to(self.device)
+        return self._synthesized(latents[None], lambda piece: piece)
+
+    @torch.inference_mode()
     def _encode(self, waveform: np.ndarray, num_codebooks: int) -> tuple[Streams, dict[str, Conditioning]]:
         codes = self.quantize(self._latents(waveform), num_codebooks)
         return {"codes": self.code_stream(codes[0])}, {}
@@ -158,13 +179,15 @@ class Codec(nn.Module, Tokenizer):
     @torch.inference_mode()
     def _decode(self, tokens: Tokens) -> np.ndarray:
         codes = torch.from_numpy(np.array(tokens.codes)).to(self.device)[None]
-        block = round(_BLOCK_SECONDS * self.spec.frame_rate)
+        return self._synthesized(codes, self.quantizer.decode)
+
+    def _synthesized(self, frames: Tensor, to_latents: Callable[[Tensor], Tensor]) -> np.ndarray:
+        """Decode frames `[1, K or D, T]` block by block."""
         state = self.decoder_net.initial_state(1, like=self.sample_latent)
         parts = []
-        pieces = torch.split(codes, block, 2)
+        pieces = torch.split(frames, round(_BLOCK_SECONDS * self.spec.frame_rate), 2)
         for index, piece in enumerate(pieces):
-            latents = self.quantizer.decode(piece)
-            part, state = self.decoder_net.step(latents, state, final=index == len(pieces) - 1)
+            part, state = self.decoder_net.step(to_latents(piece), state, final=index == len(pieces) - 1)
             parts.append(part)
         return torch.cat(parts, 2)[0].cpu().numpy()
 
