@@ -269,8 +269,9 @@ def test_only_the_own_style_and_script_may_run(parsed: Checker, text: str) -> No
         a["content"] for t, a in parsed.elements if t == "meta" and "content" in a and "http-equiv" in a
     )
     assert policy is not None and policy.startswith("default-src 'none'")
-    for name, element in (("style", "style.css"), ("script", "script.js")):
-        own = (files("audiotokens.evaluation") / "page" / element).read_text(encoding="utf-8")
+    folder = files("audiotokens.evaluation") / "page"
+    for name, parts in (("style", ("base.css", "report.css")), ("script", ("sound.js", "players.js"))):
+        own = "\n".join((folder / part).read_text(encoding="utf-8") for part in parts)
         assert f"<{name}>{own}</{name}>" in text
         digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
         assert f"{name}-src 'sha256-{digest}'" in policy
@@ -363,7 +364,7 @@ def test_page_stays_below_its_limit_and_says_how(tmp_path: Path, monkeypatch: py
 
 
 def test_unwritable_path_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(AudioTokensError, match="cannot write the report: No such file"):
+    with pytest.raises(AudioTokensError, match="cannot write the page: No such file"):
         write_report(tmp_path / "no" / "r.html", comparison(), [], title="t")
 
 
@@ -403,7 +404,7 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_text_has_enough_contrast(scheme: int) -> None:
-    style = (files("audiotokens.evaluation") / "page" / "style.css").read_text(encoding="utf-8")
+    style = (files("audiotokens.evaluation") / "page" / "base.css").read_text(encoding="utf-8")
     colours = dict(
         re.findall(r"--([\w-]+): (#[0-9a-f]{6})", style.split(":root {")[1 + scheme].split("}")[0])
     )

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
-from audiotokens.errors import AudioTokensError
 from audiotokens.evaluation.metrics import METRICS
 from audiotokens.evaluation.report_audio import CODINGS, Coding
 from audiotokens.evaluation.report_measures import books_section, measures_section, method_section
@@ -24,16 +19,12 @@ from audiotokens.evaluation.report_players import (
     embed_audio,
     listen_section,
 )
+from audiotokens.evaluation.report_shell import MAX_EXAMPLES, MAX_SECONDS, SIZE_LIMIT, assemble, write_page
 from audiotokens.evaluation.report_view import domain_title, format_interval, format_value, metric_title
 from audiotokens.evaluation.results import Comparison, OperatingPoint
 
 __all__ = ["MAX_EXAMPLES", "MAX_SECONDS", "SIZE_LIMIT", "Example", "Figure", "headline", "write_report"]
 
-SIZE_LIMIT = 15_000_000
-"""A page never has more bytes than this."""
-MAX_EXAMPLES = 12
-MAX_SECONDS = 20.0
-"""A page holds at most so many recordings, and so many seconds of each."""
 REFERENCE_BITRATE = 3000.0
 _RESERVE = 1_500_000
 
@@ -137,17 +128,7 @@ def write_report(
     about = _about(given, kept, coding) if kept else []
     data = data_blocks(audio, coding, pictures[:kept])
     text = _page(comparison, examples[:kept], pictures[:kept], title, (*notes, *about), data)
-    content = text.encode("utf-8")
-    if len(content) > SIZE_LIMIT:
-        raise AudioTokensError(
-            f"the report has {len(content)} bytes, at most {SIZE_LIMIT} are allowed: compare fewer points"
-        )
-    path = Path(path)
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise AudioTokensError(f"{path}: cannot write the report: {error.strerror or error}") from None
-    return path
+    return write_page(path, text, advice="compare fewer points", limit=SIZE_LIMIT)
 
 
 def _about(given: Sequence[Example], kept: int, coding: Coding) -> list[str]:
@@ -187,7 +168,6 @@ def _page(
     sentences: Sequence[str],
     data: str,
 ) -> str:
-    style, script = (_resource(name) for name in ("style.css", "script.js"))
     sections = {
         "listen": ("Listen", listen_section(examples, pictures) if examples else ""),
         "measures": ("Measure", measures_section(comparison) if comparison.points else ""),
@@ -198,19 +178,16 @@ def _page(
     links = [
         f'<a href="#{anchors.get(key, key)}">{name}</a>' for key, (name, text) in sections.items() if text
     ]
-    return Template(_resource("page.html")).substitute(
-        {key: text for key, (_, text) in sections.items()},
-        title=escape(title),
-        style=style,
-        script=script,
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-        lede=escape(_lede(comparison)),
-        figures=_figures(headline(comparison)),
-        navigation="".join(links),
-        data=data,
-        footer="Made by audiotokens. This file is complete in itself: it loads nothing and sends nothing.",
-    )
+    parts = {key: text for key, (_, text) in sections.items()}
+    parts |= {
+        "title": escape(title),
+        "lede": escape(_lede(comparison)),
+        "figures": _figures(headline(comparison)),
+        "navigation": "".join(links),
+        "data": data,
+    }
+    scripts = ("sound.js", "players.js")
+    return assemble("report.html", ("base.css", "report.css"), scripts, parts)
 
 
 def _lede(comparison: Comparison) -> str:
@@ -247,11 +224,3 @@ def _headline_point(comparison: Comparison) -> OperatingPoint | None:
     points = [p for p in comparison.points if p.domain == domain]
     own = [p for p in points if p.tokenizer == points[0].tokenizer and p.nominal_bitrate]
     return min(own, key=lambda p: abs(math.log((p.nominal_bitrate or 1) / REFERENCE_BITRATE)), default=None)
-
-
-def _resource(name: str) -> str:
-    return (files("audiotokens.evaluation") / "page" / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
