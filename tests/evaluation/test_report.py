@@ -24,8 +24,9 @@ import soundfile
 
 from audiotokens.errors import AudioError, AudioTokensError, TokensError
 from audiotokens.evaluation import report, report_images
+from audiotokens.evaluation.loudness import loudness
 from audiotokens.evaluation.report import Example, headline, write_report
-from audiotokens.evaluation.report_audio import CODINGS, Coding, embed, loudness, match_loudness
+from audiotokens.evaluation.report_audio import CODINGS, Coding, embed, match_loudness
 from audiotokens.evaluation.report_plots import Mark, Series, line_plot, number, octaves, rank_profile, ticks
 from audiotokens.evaluation.results import BookUsage, Comparison, FileRecord, OperatingPoint, Summary
 from audiotokens.streams import CodeStream, Segment

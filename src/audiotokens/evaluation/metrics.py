@@ -2,7 +2,8 @@
 
 Every measure takes two aligned mono signals of one length at `EVALUATION_RATE` and returns one number, or
 raises `MetricError` where it is not defined: no failure ever becomes a score. `METRICS` is a dictionary;
-packages of others add `Metric` objects to it through the entry point group `audiotokens.metrics`.
+packages of others add `Metric` objects to it through the entry point group `audiotokens.metrics`. Measures by
+models of others (`measures/`) form the group "judges".
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import entry_points
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,10 +25,28 @@ EVALUATION_RATE = 16000
 """The one rate, in Hz, to which both signals are brought (soxr VHQ) before any measure."""
 ENTRY_POINTS = "audiotokens.metrics"
 
-Measure = Callable[[np.ndarray, np.ndarray, int], float]
+ALL = "all"
+"""What `get_metrics` takes for every measure; the groups of measures are other such names."""
+
 _STOI_SECONDS = 0.4
 _PESQ_SECONDS = 0.25
 _PESQ_PART = 20.0
+
+
+class Measured(NamedTuple):
+    """A value of one file, and its weight in the mean over files.
+
+    Args:
+        value: of the file.
+        weight: 1 for what is averaged over files; the number of reference words for word error rates, whose
+            weighted mean is then the rate of the whole corpus.
+    """
+
+    value: float
+    weight: float = 1.0
+
+
+Measure = Callable[..., float | Measured]
 
 
 @dataclass(frozen=True)
@@ -37,8 +57,9 @@ class Metric:
         id: name of the definition, such as "mel/dac-eval".
         title: for tables.
         definition: one sentence with all settings.
-        function: called with reference `[T]`, output `[T]` (float32) and their rate; for parallel work it
-            must be picklable, so a function of a module or an instance of its class.
+        function: called with reference `[T]`, output `[T]` (float32) and their rate, and with the transcript
+            where `needs_transcript`; returns the value, or a `Measured` where files differ in weight. For
+            parallel work it must be picklable, so a function of a module or an instance of its class.
         larger_is_better: direction of quality.
         unit: of the value; empty for plain numbers.
         domains: where the measure is defined; empty: everywhere.
@@ -46,6 +67,8 @@ class Metric:
         best: value for equal signals.
         decimals: digits after the point in tables.
         packages: distributions whose version changes the numbers; part of the key of cached values.
+        group: "default" is measured where nobody chooses; see `get_metrics`.
+        needs_transcript: whether it is defined only where the spoken words are known.
     """
 
     id: str
@@ -59,9 +82,20 @@ class Metric:
     best: float | None = None
     decimals: int = 3
     packages: tuple[str, ...] = ()
+    group: str = "default"
+    needs_transcript: bool = False
 
-    def __call__(self, reference: np.ndarray, output: np.ndarray) -> float:
+    def __call__(self, reference: np.ndarray, output: np.ndarray, *, transcript: str = "") -> float:
+        """Return the value that `measure` finds."""
+        return self.measure(reference, output, transcript=transcript).value
+
+    def measure(self, reference: np.ndarray, output: np.ndarray, *, transcript: str = "") -> Measured:
         """Measure `output` against `reference`, both `[T]` at `EVALUATION_RATE`.
+
+        Args:
+            reference: the original.
+            output: its reconstruction.
+            transcript: the words that are spoken; empty: not known.
 
         Raises:
             MetricError: lengths differ, samples are not finite, or the measure is not defined for this pair.
@@ -74,10 +108,14 @@ class Metric:
             raise MetricError(f"{self.id}: the signals are empty")
         if not (np.isfinite(reference).all() and np.isfinite(output).all()):
             raise MetricError(f"{self.id}: a signal holds NaN or infinity")
-        value = float(self.function(reference, output, EVALUATION_RATE))
+        if self.needs_transcript and not transcript:
+            raise MetricError(f"{self.id}: what is said in this file is not known; a transcript is needed")
+        spoken = (transcript,) if self.needs_transcript else ()
+        found = self.function(reference, output, EVALUATION_RATE, *spoken)
+        value, weight = found if isinstance(found, Measured) else Measured(found)
         if math.isnan(value):
             raise MetricError(f"{self.id}: the result is not a number")
-        return value
+        return Measured(float(value), float(weight))
 
 
 METRICS: dict[str, Metric] = {}
@@ -98,21 +136,42 @@ def register(metric: Metric) -> Metric:
     return metric
 
 
-def get_metrics(ids: tuple[str, ...] | list[str] | None = None) -> tuple[Metric, ...]:
-    """Return measures by id, or all of them, those of entry points included.
+def get_metrics(names: tuple[str, ...] | list[str] | None = None) -> tuple[Metric, ...]:
+    """Return measures by id or group, each once, in the order of their first mention.
+
+    Args:
+        names: ids, groups ("default", "judges") or "all"; None: the group "default". Measures of entry points
+            are among them.
 
     Raises:
-        MetricError: an id is unknown or given twice.
+        MetricError: a name is unknown or given twice.
     """
     _load_entry_points()
-    if ids is None:
-        return tuple(METRICS.values())
-    for name in ids:
-        if name not in METRICS:
-            raise MetricError(f'there is no metric "{name}"; known: {", ".join(METRICS)}')
-    if len(set(ids)) != len(ids):
-        raise MetricError(f"a metric is named twice: {', '.join(ids)}")
-    return tuple(METRICS[name] for name in ids)
+    wanted = ("default",) if names is None else tuple(names)
+    groups = dict.fromkeys(metric.group for metric in METRICS.values())
+    found: dict[str, Metric] = {}
+    for name in wanted:
+        if name not in METRICS and name not in groups and name != ALL:
+            known = ", ".join((*METRICS, *groups, ALL))
+            raise MetricError(f'there is no metric "{name}"; known: {known}')
+        for metric in METRICS.values():
+            if name in (metric.id, metric.group, ALL):
+                found.setdefault(metric.id, metric)
+    if len(set(wanted)) != len(wanted):
+        raise MetricError(f"a metric is named twice: {', '.join(wanted)}")
+    return tuple(found.values())
+
+
+def require_sound(signal: np.ndarray, name: str, sample_rate: int, seconds: float) -> None:
+    """Refuse a signal `[T]` that is shorter than `seconds`, or silent.
+
+    Raises:
+        MetricError: a sentence about the signal `name`.
+    """
+    if len(signal) < seconds * sample_rate:
+        raise MetricError(f"{len(signal) / sample_rate:.3f} s is too short, {seconds} s are needed")
+    if not np.any(signal):
+        raise MetricError(f"the {name} is silent")
 
 
 def pesq_wideband(reference: np.ndarray, output: np.ndarray, sample_rate: int) -> float:
@@ -128,7 +187,7 @@ def pesq_wideband(reference: np.ndarray, output: np.ndarray, sample_rate: int) -
         import pesq
     except ImportError:
         raise MissingExtraError("PESQ", "metrics") from None
-    _require_sound(reference, output, sample_rate, _PESQ_SECONDS)
+    _require_pair(reference, output, sample_rate, _PESQ_SECONDS)
     # the C code of pesq writes past its arrays after 50 utterances, which need 0.4 s each
     parts = math.ceil(len(reference) / (_PESQ_PART * sample_rate))
     pairs = zip(np.array_split(reference, parts), np.array_split(output, parts), strict=True)
@@ -152,7 +211,7 @@ def short_time_intelligibility(
         import pystoi
     except ImportError:
         raise MissingExtraError("STOI", "metrics") from None
-    _require_sound(reference, output, sample_rate, _STOI_SECONDS)
+    _require_pair(reference, output, sample_rate, _STOI_SECONDS)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         try:
@@ -187,12 +246,9 @@ def scale_invariant_sdr(reference: np.ndarray, output: np.ndarray, sample_rate: 
     return 10 * math.log10(wanted / unwanted) if wanted > 0 else -math.inf
 
 
-def _require_sound(reference: np.ndarray, output: np.ndarray, sample_rate: int, seconds: float) -> None:
-    if len(reference) < seconds * sample_rate:
-        raise MetricError(f"{len(reference) / sample_rate:.3f} s is too short, {seconds} s are needed")
+def _require_pair(reference: np.ndarray, output: np.ndarray, sample_rate: int, seconds: float) -> None:
     for name, signal in (("reference", reference), ("reconstruction", output)):
-        if not np.any(signal):
-            raise MetricError(f"the {name} is silent")
+        require_sound(signal, name, sample_rate, seconds)
 
 
 def _configuration(metric: Metric) -> object:
@@ -235,7 +291,7 @@ register(
         extra="metrics",
         best=1.0,
         decimals=4,
-        packages=("pystoi",),
+        packages=("pystoi", "scipy"),
     )
 )
 register(
@@ -249,7 +305,7 @@ register(
         extra="metrics",
         best=1.0,
         decimals=4,
-        packages=("pystoi",),
+        packages=("pystoi", "scipy"),
     )
 )
 register(
