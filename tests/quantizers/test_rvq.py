@@ -179,3 +179,23 @@ def test_the_lowest_of_equal_entries_wins_whatever_the_batch_shape() -> None:
         assert torch.equal(rvq.encode(latents[:1, :, :frames]), codes[:1, :, :frames])
     rvq.books[:, 16:] += 5.0
     assert int(rvq.encode(latents + 5.0).max()) >= 16
+
+
+def test_prefix_offsets_tell_how_many_books_were_used() -> None:
+    rvq = quantizer(prefix_offsets=True).eval()
+    with torch.no_grad():
+        rvq.offsets += torch.arange(1.0, 4.0)[:, None]
+    plain = quantizer().eval()
+    latents = sample(items=4)
+    codes = rvq.encode(latents)
+    assert torch.equal(codes, plain.encode(latents))
+    for number in (1, 2, 3, 4):
+        added = rvq.decode(codes[:, :number]) - plain.decode(codes[:, :number])
+        assert torch.allclose(added, torch.tensor(float(number % 4)).expand(added.shape), atol=1e-6)
+    used = torch.tensor([1, 4, 2, 3])
+    quantized = rvq(latents.requires_grad_(), num_codebooks=used)
+    for item, number in enumerate(used.tolist()):
+        expected = rvq.decode(codes[item : item + 1, :number])[0]
+        assert torch.allclose(quantized.latents[item], expected, atol=1e-5)
+    quantized.latents.sum().backward()
+    assert rvq.offsets.grad is not None and torch.equal(rvq.offsets.grad, torch.full((3, 6), 200.0))

@@ -53,7 +53,10 @@ def test_the_loudness_ramp() -> None:
         (ScheduleConfig, {"steps": 0}, "expected positive rising"),
         (ScheduleConfig, {"steps": 10, "extensions": (10,)}, "expected positive rising"),
         (ScheduleConfig, {"unquantized": 5, "start_latents": 6}, "start_latents is 6"),
+        (ScheduleConfig, {"steps": 10, "cooldown": 11}, "cooldown is 11"),
         (DataConfig, {"batch_size": 0}, "batch_size 0"),
+        (DataConfig, {"speed": (1.2, 1.1)}, "lowest and highest"),
+        (DataConfig, {"weights": {"*": 0.0}}, "factors above 0"),
         (DataConfig, {"validation_files": -1}, "validation_files -1"),
         (Recipe, {"name": "x", "codec": {}, "log_every": 0}, "must be at least 1"),
         (Recipe, {"name": "x", "codec": {}, "validate_every": 10}, "needs data.validation_files"),
@@ -79,3 +82,14 @@ def test_only_extensions_and_reporting_may_change() -> None:
         check_same_run(to_dict(recipe.extended(20000)), recipe, where="run")
     with pytest.raises(ConfigError, match="already has 10000 steps"):
         recipe.extended(10000)
+
+
+def test_the_length_may_change_until_the_cooldown_begins() -> None:
+    def planned(steps: int, cooldown: int) -> Recipe:
+        return Recipe(name="x", codec={}, schedule=ScheduleConfig(steps=steps, cooldown=cooldown))
+
+    stored = to_dict(planned(1000, 200))
+    check_same_run(stored, planned(900, 100), where="run", step=800)
+    for other, step in ((planned(900, 100), 801), (planned(900, 101), 800), (planned(900, 0), 800)):
+        with pytest.raises(ConfigError, match="schedule"):
+            check_same_run(stored, other, where="run", step=step)

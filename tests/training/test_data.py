@@ -145,3 +145,22 @@ def test_held_out_files_are_not_trained_on() -> None:
 def test_a_pack_cannot_be_all_validation(pack_file: PackedAudio) -> None:
     with pytest.raises(ConfigError, match="holds only 3 files"):
         crops(pack_file, dataclasses.replace(CONFIG, validation_files=3))
+
+
+def test_weighted_files_are_drawn_more_often() -> None:
+    audio = in_memory(np.full(5000, 1000), np.full(5000, 2000))
+    config = DataConfig(batch_size=400, crop_samples=1024, gain=(0.0, 0.0), weights={"*1.wav": 3, "*": 1})
+    levels = np.abs(Crops(audio, config, prefixes=[1], seed=0)(0).waveform[:, 0]) * 32768
+    assert np.mean(levels > 1500) == pytest.approx(0.75, abs=0.06)
+    with pytest.raises(ConfigError, match='no file fits "x\\*"; the first file is file0.wav'):
+        Crops(audio, DataConfig(weights={"x*": 2}), prefixes=[1], seed=0)
+
+
+def test_speed_changes_pitch() -> None:
+    audio = in_memory(8000 * np.sin(2 * np.pi * 1000 * np.arange(32000) / 16000))
+    for speed in (0.8, 1.0, 1.25):
+        config = DataConfig(batch_size=1, crop_samples=8000, gain=(0.0, 0.0), speed=(speed, speed))
+        crop = Crops(audio, config, prefixes=[1], seed=0)(0).waveform[0]
+        peak = np.abs(np.fft.rfft(crop * np.hanning(8000), 1 << 18)).argmax() * 16000 / (1 << 18)
+        assert peak == pytest.approx(1000 * speed, rel=0.005)
+        assert np.abs(crop).max() == pytest.approx(8000 / 32768, rel=0.02)

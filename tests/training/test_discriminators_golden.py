@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from audiotokens.training.adversarial import discriminator_loss, feature_loss, generator_loss
 from audiotokens.training.discriminators import (
     BandDiscriminatorConfig,
     Discriminators,
@@ -65,8 +66,12 @@ def weight(key: str, shape: list[int], seed: int = 0) -> np.ndarray:
     return 0.1 * values if "emb" in key else values / np.sqrt(np.prod(shape[1:]))
 
 
-def filled(discriminators: Discriminators, folder: Path) -> Discriminators:
+def read_keys(folder: Path) -> dict[str, list[int]]:
     keys: dict[str, list[int]] = json.loads((folder / "keys.json").read_text())
+    return keys
+
+
+def filled(discriminators: Discriminators, keys: dict[str, list[int]]) -> Discriminators:
     mapped = {
         name: torch.from_numpy(np.float32(weight(key, shape)))
         for key, shape in keys.items()
@@ -97,7 +102,7 @@ def judged(folder: Path, configs: tuple[Any, ...], file: str, **options: int) ->
     condition = options.pop("condition", None)
     waveform = torch.from_numpy(np.load(folder / f"{file}.npy"))
     waveform = waveform[:, None] if waveform.ndim == 2 else waveform
-    discriminators = filled(Discriminators(configs, **options), folder)
+    discriminators = filled(Discriminators(configs, **options), read_keys(folder))
     with torch.no_grad():
         return discriminators(waveform, None if condition is None else torch.tensor([condition]))
 
@@ -158,6 +163,61 @@ def test_dac(dac_folder: Path) -> None:
         assert close(verdict.logits, np.load(dac_folder / f"{name}.npy")), name
         for found, stored in zip(verdict.features, maps[name], strict=True):
             check_map(found, stored)
+
+
+def loss_verdicts(shared: Path, rate: int, configs: tuple[Any, ...], keys: dict[str, list[int]]) -> Any:
+    folder = shared / "parity" / "losses"
+    discriminators = filled(Discriminators(configs), keys)
+    with torch.no_grad():
+        waveforms = (torch.from_numpy(np.load(folder / f"{kind}_{rate}.npy")) for kind in ("real", "fake"))
+        return [discriminators(waveform) for waveform in waveforms]
+
+
+def test_least_squares_and_feature_sums_of_dac(shared: Path, dac_folder: Path) -> None:
+    values = json.loads((shared / "parity" / "losses" / "values.json").read_text())
+    configs = (
+        PeriodDiscriminatorConfig(periods=(2, 3), whole_period=True, level=True),
+        BandDiscriminatorConfig(windows=(512,), framing="matched"),
+    )
+    # The golden folder's members 0, 1 and 8 are the three of this one.
+    renamed = {"discriminators.0.": "discriminators.0.", "discriminators.1.": "discriminators.1."}
+    renamed["discriminators.8."] = "discriminators.2."
+    keys = {
+        key.replace(old, new): shape
+        for key, shape in read_keys(dac_folder).items()
+        for old, new in renamed.items()
+        if key.startswith(old)
+    }
+    real, fake = loss_verdicts(shared, 44100, configs, keys)
+    layers = sum(len(verdict.features) for verdict in real)
+    found = {
+        "discriminator_loss (periods 2,3; fft 512; weights by recipe seed 0)": 3
+        * discriminator_loss(real, fake, "least-squares"),
+        "generator adversarial": 3 * generator_loss(fake, "least-squares"),
+        "generator feature": layers * feature_loss(real, fake, "absolute"),
+    }
+    for name, value in found.items():
+        assert float(value) == pytest.approx(values[f"dac_GANLoss {name}"], rel=1e-4), name
+
+
+def test_hinge_and_feature_sums_of_vocos(shared: Path) -> None:
+    values = json.loads((shared / "parity" / "losses" / "values.json").read_text())
+    keys = read_keys(shared / "parity" / "discriminators" / "vocos_mpd_conditional")
+    plain = {key: shape for key, shape in keys.items() if "emb" not in key}
+    configs = (PeriodDiscriminatorConfig(periods=(2, 3)),)
+    real, fake = loss_verdicts(shared, 24000, configs, plain)
+    counted = [
+        [Verdict(verdict.logits, (*verdict.features[1:], verdict.logits)) for verdict in side]
+        for side in (real, fake)
+    ]
+    layers = sum(len(verdict.features) for verdict in counted[0])
+    found = {
+        "GeneratorLoss hinge": 2 * generator_loss(fake, "hinge"),
+        "DiscriminatorLoss hinge": 2 * discriminator_loss(real, fake, "hinge"),
+        "FeatureMatchingLoss": layers * feature_loss(*counted, "absolute"),
+    }
+    for name, value in found.items():
+        assert float(value) == pytest.approx(values[f"vocos_{name} (mpd 2,3)"], rel=1e-4), name
 
 
 def test_every_golden_folder_is_tested(shared: Path) -> None:

@@ -29,6 +29,15 @@ def test_an_extension_is_a_warm_restart() -> None:
     assert learning_rate_share(schedule, 1999) == pytest.approx(0.03)
 
 
+def test_the_learning_rate_is_constant_until_the_cooldown() -> None:
+    schedule = ScheduleConfig(steps=1000, warmup=10, final_share=0.0, cooldown=400)
+    shares = [learning_rate_share(schedule, step) for step in range(1000)]
+    assert set(shares[9:600]) == {1.0}
+    assert shares[699] == pytest.approx(1 - 0.25**0.5)
+    assert shares[-1] == 0.0
+    assert learning_rate_share(ScheduleConfig(steps=5000, warmup=10, cooldown=400), 500) == shares[500]
+
+
 def test_only_matrices_decay() -> None:
     module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
     optimizer = make_optimizer(module, OptimizerConfig(weight_decay=0.5))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiotokens.nn.exact import first_equal, nearest, nearest_float64
 from audiotokens.quantizers.base import Quantized, Quantizer
@@ -29,6 +29,8 @@ class RVQConfig:
         decay: of the moving averages of counts and sums.
         expire_below: an entry whose moving count falls below this is replaced by a current residual.
         commitment: weight of the commitment loss.
+        prefix_offsets: whether a learned vector per number of books is added to what they sum up to, so that
+            the decoder knows how coarse its input is; that of all books is zero.
     """
 
     kind: Literal["rvq"] = "rvq"
@@ -37,6 +39,7 @@ class RVQConfig:
     decay: float = 0.98
     expire_below: float = 0.003
     commitment: float = 0.25
+    prefix_offsets: bool = False
 
     def __post_init__(self) -> None:
         if self.num_codebooks < 1 or self.codebook_size < 2:
@@ -57,6 +60,7 @@ class ResidualVectorQuantizer(Quantizer):
     books: Tensor
     counts: Tensor
     sums: Tensor
+    offsets: nn.Parameter | None
 
     def __init__(self, dim: int, config: RVQConfig) -> None:
         super().__init__()
@@ -65,6 +69,8 @@ class ResidualVectorQuantizer(Quantizer):
         books = torch.randn(config.num_codebooks, config.codebook_size, dim)
         books = books * 0.5 ** torch.arange(config.num_codebooks)[:, None, None]
         self.register_buffer("books", books)
+        offsets = nn.Parameter(torch.zeros(config.num_codebooks - 1, dim)) if config.prefix_offsets else None
+        self.register_parameter("offsets", offsets)
         # Learning state: kept in training checkpoints, not with the weights.
         self.register_buffer("counts", torch.ones(books.shape[:2]), persistent=False)
         self.register_buffer("sums", books.clone(), persistent=False)
@@ -97,8 +103,9 @@ class ResidualVectorQuantizer(Quantizer):
                 residual = residual - book[index] * active[:, None]
                 codes.append(index)
             quantized = (vectors - residual).view(batch, frames, dim).mT
+        restored = latents + (quantized - latents).detach()
         return Quantized(
-            latents=latents + (quantized - latents).detach(),
+            latents=restored + self._offset(used.view(batch, frames)[:, 0])[..., None],
             codes=torch.stack(codes).view(-1, batch, frames).transpose(0, 1),
             losses={"commitment": self._commitment(vectors[valid], residual[valid])},
             statistics=statistics if self.training else {},
@@ -129,7 +136,13 @@ class ResidualVectorQuantizer(Quantizer):
         total = self.books[0][codes[:, 0]]
         for level in range(1, codes.shape[1]):
             total = total + self.books[level][codes[:, level]]
-        return total.mT
+        return total.mT + self._offset(torch.tensor(codes.shape[1], device=codes.device))[..., None]
+
+    def _offset(self, num_codebooks: Tensor) -> Tensor:
+        """Offsets `[..., D]` of numbers of books; zero for all of them."""
+        if self.offsets is None:
+            return self.books.new_zeros(())
+        return torch.cat([self.offsets, torch.zeros_like(self.offsets[:1])])[num_codebooks - 1]
 
     def _first_equal(self) -> Tensor:
         """Per book the lowest index of an equal entry, `[K, N]`; found again when the books have changed."""

@@ -25,6 +25,9 @@ class DataConfig:
         peak: the gain is lowered where a crop would exceed this.
         quiet_rms: crops below this root mean square are mostly refused,
         quiet_share: and kept with this probability.
+        weights: factors by which files are drawn more often, by pattern of their name, such as
+            {"*/librispeech/*": 4}; the first pattern that fits counts.
+        speed: lowest and highest speed, drawn uniformly; pitch changes with it.
         all_books_share: share of crops that use every book; the others use 1 to K books, uniformly.
         validation_files: files, evenly spread over the pack, that are kept out of training.
     """
@@ -35,6 +38,8 @@ class DataConfig:
     peak: float = 0.99
     quiet_rms: float = 0.002
     quiet_share: float = 0.2
+    weights: dict[str, float] = field(default_factory=dict)
+    speed: tuple[float, float] = (1.0, 1.0)
     all_books_share: float = 0.25
     validation_files: int = 0
 
@@ -46,6 +51,10 @@ class DataConfig:
             )
         if self.validation_files < 0:
             raise ValueError(f"found validation_files {self.validation_files}, expected 0 or more")
+        if not 0.5 <= self.speed[0] <= self.speed[1] <= 2.0:
+            raise ValueError(f"found speed {self.speed}, expected lowest and highest between 0.5 and 2")
+        if any(weight <= 0 for weight in self.weights.values()):
+            raise ValueError(f"found weights {self.weights}, expected factors above 0")
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,9 @@ class ScheduleConfig:
     Args:
         steps: planned length.
         warmup: linear rise of the learning rate, at the start and after each extension.
-        final_share: the cosine ends at this share of the highest learning rate.
+        final_share: the learning rate ends at this share of the highest.
+        cooldown: the learning rate is constant but for the last so many steps before each end; until they
+            begin, the length of a run can still be changed. 0: half a cosine over the whole course.
         unquantized: first steps without the quantizer.
         start_latents: the latents of the last so many of them start the books (k-means).
         extensions: later ends of the run, each a warm restart that begins where the former ended.
@@ -109,6 +120,7 @@ class ScheduleConfig:
     steps: int = 10000
     warmup: int = 100
     final_share: float = 0.03
+    cooldown: int = 0
     unquantized: int = 300
     start_latents: int = 24
     extensions: tuple[int, ...] = ()
@@ -119,6 +131,8 @@ class ScheduleConfig:
             raise ValueError(
                 f"the ends of the run are {list(ends)}, expected positive rising numbers of steps"
             )
+        if not 0 <= self.cooldown <= self.steps:
+            raise ValueError(f"cooldown is {self.cooldown}, expected 0 to steps ({self.steps})")
         if not 0 <= self.start_latents <= self.unquantized:
             raise ValueError(
                 f"start_latents is {self.start_latents}, expected 0 to unquantized ({self.unquantized})"
@@ -128,6 +142,11 @@ class ScheduleConfig:
     def ends(self) -> tuple[int, ...]:
         """Ends of the first course and of each extension."""
         return (self.steps, *self.extensions)
+
+    @property
+    def open_until(self) -> int:
+        """Step up to which the planned length has had no effect on the run."""
+        return self.steps - self.cooldown if self.cooldown else 0
 
     @property
     def last(self) -> int:
@@ -213,13 +232,26 @@ def read_recipe(path: str | Path) -> Recipe:
     return from_dict(Recipe, values, where=str(path))
 
 
-def check_same_run(stored: object, recipe: Recipe, *, where: str) -> None:
-    """Check that a checkpoint's recipe describes the same run as `recipe`; only later extensions may be new.
+def check_same_run(stored: object, recipe: Recipe, *, where: str, step: int = 0) -> None:
+    """Check that a checkpoint's recipe describes the same run as `recipe`.
+
+    Later extensions may be new, and so may be the length and the cooldown of a run that has not begun to
+    cool down.
+
+    Args:
+        stored: the recipe of the checkpoint, as plain values.
+        recipe: the recipe to go on with.
+        where: what holds the checkpoint, for messages.
+        step: steps done.
 
     Raises:
         ConfigError: another setting differs; the message names it.
     """
-    old, new = to_dict(from_dict(Recipe, stored, where=where)), to_dict(recipe)
+    before = from_dict(Recipe, stored, where=where)
+    old, new = to_dict(before), to_dict(recipe)
+    if 0 < step <= min(before.schedule.open_until, recipe.schedule.open_until):
+        for key in ("steps", "cooldown"):
+            old["schedule"][key] = new["schedule"][key]
     free = ("log_every", "checkpoint_every", "keep_checkpoints", "validate_every")
     old["codec"] = {**new["codec"], **old["codec"]}
     known, given = old["schedule"].pop("extensions"), new["schedule"].pop("extensions")

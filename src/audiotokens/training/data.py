@@ -7,6 +7,7 @@ name and length of each file). Reading needs numpy only. `audiotokens.training.p
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import struct
@@ -27,6 +28,7 @@ HEAD = struct.Struct("<16sQQ32s")
 HEADER_LIMIT = 1 << 30
 HASH_BLOCK = 1 << 22
 SCALE = 32768.0
+SPEED_MARGIN = 256
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ class Batch:
 class Crops:
     """Training crops as a pure function of (seed, step): nothing to store for an exact resume.
 
-    A file is drawn in proportion to its length; gain, sign and number of books are drawn per crop.
+    A file is drawn in proportion to its length times its weight; gain, sign, speed and number of books are
+    drawn per crop.
 
     Args:
         audio: the packed file.
@@ -169,7 +172,8 @@ class Crops:
         starts = np.cumsum(audio.lengths) - audio.lengths
         self._samples = audio.samples
         self._starts, self._lengths = starts[files], audio.lengths[files]
-        self._ends = np.cumsum(self._lengths)
+        weights = _file_weights([audio.names[file] for file in files], config.weights)
+        self._ends = np.cumsum(self._lengths * weights)
         self._config, self._prefixes = config, np.array(sorted(prefixes), dtype=np.int64)
         self._seed = (seed, int(held_out))
 
@@ -189,7 +193,7 @@ class Crops:
         config = self._config
         while True:
             where, place, keep, gain, sign = random.random(5)
-            crop = self._read(where, place)
+            crop = self._at_speed(where, place, random)
             rms = float(np.sqrt(np.mean(np.square(crop))))
             if rms >= config.quiet_rms or keep < config.quiet_share:
                 break
@@ -199,9 +203,23 @@ class Crops:
         factor = min(factor, config.peak / peak) if peak > 0 else factor
         return crop * np.float32(factor if sign < 0.5 else -factor)
 
-    def _read(self, where: float, place: float) -> NDArray[np.float32]:
-        """Cut the crop at relative `place` of the file at `where`; a short file is placed among zeros."""
+    def _at_speed(self, where: float, place: float, random: np.random.Generator) -> NDArray[np.float32]:
+        low, high = self._config.speed
         size = self._config.crop_samples
+        if low == high == 1.0:
+            return self._read(where, place, size)
+        # In steps of 64 samples, so that the transforms have small factors; the ends ring and are cut off.
+        longer = size + 2 * SPEED_MARGIN
+        source = 64 * round(longer * (low + (high - low) * float(random.random())) / 64)
+        spectrum = np.fft.rfft(self._read(where, place, source))
+        kept = np.zeros(longer // 2 + 1, dtype=spectrum.dtype)
+        count = min(len(kept), len(spectrum)) - 1
+        kept[:count] = spectrum[:count]
+        resampled = np.fft.irfft(kept, longer) * (longer / source)
+        return resampled[SPEED_MARGIN : SPEED_MARGIN + size].astype(np.float32)
+
+    def _read(self, where: float, place: float, size: int) -> NDArray[np.float32]:
+        """Cut `size` samples at relative `place` of the file at `where`; a short file stands among zeros."""
         file = int(np.searchsorted(self._ends, where * self._ends[-1], side="right"))
         start, spare = int(self._starts[file]), int(self._lengths[file]) - size
         if spare >= 0:
@@ -211,6 +229,21 @@ class Crops:
         first = int(place * (1 - spare))
         crop[first : first + size + spare] = self._samples[start : start + size + spare] / np.float32(SCALE)
         return crop
+
+
+def _file_weights(names: Sequence[str], patterns: dict[str, float]) -> NDArray[np.float64]:
+    """Weight of each file: that of the first pattern which fits its name, else 1.
+
+    Raises:
+        ConfigError: a pattern fits no file.
+    """
+    weights = np.ones(len(names))
+    for pattern, weight in reversed(patterns.items()):
+        fits = np.array([fnmatch.fnmatchcase(name, pattern) for name in names])
+        if not fits.any():
+            raise ConfigError(f'data.weights: no file fits "{pattern}"; the first file is {names[0]}')
+        weights[fits] = weight
+    return weights
 
 
 class Ahead:

@@ -29,6 +29,8 @@ def learning_rate_share(schedule: ScheduleConfig, step: int) -> float:
 
     The first course rises linearly over `warmup` steps and falls by a half cosine to `final_share` at its
     end; each extension does the same from `final_share` (warm restart: Loshchilov and Hutter 2017, SGDR).
+    With a cooldown it stays constant and falls in the last steps as 1 - sqrt(progress) (Haegele et al. 2024,
+    "Scaling laws and compute-optimal training beyond fixed training durations").
     """
     start, low = 0, 0.0
     for end in schedule.ends:
@@ -38,6 +40,9 @@ def learning_rate_share(schedule: ScheduleConfig, step: int) -> float:
     done, length = step - start, end - start
     if done < schedule.warmup:
         return low + (1 - low) * (done + 1) / schedule.warmup
+    if schedule.cooldown:
+        progress = min(1.0, max(0, done + 1 - (length - schedule.cooldown)) / schedule.cooldown)
+        return schedule.final_share + (1 - schedule.final_share) * (1 - math.sqrt(progress))
     progress = min(1.0, (done - schedule.warmup + 1) / max(1, length - schedule.warmup))
     return schedule.final_share + (1 - schedule.final_share) * (1 + math.cos(math.pi * progress)) / 2
 

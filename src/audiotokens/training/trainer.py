@@ -73,14 +73,20 @@ class Trainer:
     def run(self, last: int, progress: Progress) -> Path:
         """Train until `last` steps are done, then write a checkpoint and the tokenizer; return its folder."""
         recipe = self.recipe
-        while self.step < last:
-            self.train_step()
-            if self.step % recipe.log_every == 0 or self.step == last:
-                progress.show(self._log())
-            if recipe.validate_every and self.step % recipe.validate_every == 0:
-                append_record(self.log_path, {"step": self.step, **self.validate()})
-            if self.step % recipe.checkpoint_every == 0 and self.step != last:
-                self.save()
+        # Gradients of quiet crops are full of denormal numbers, on which FFTs and products are several times
+        # slower.
+        torch.set_flush_denormal(True)
+        try:
+            while self.step < last:
+                self.train_step()
+                if self.step % recipe.log_every == 0 or self.step == last:
+                    progress.show(self._log())
+                if recipe.validate_every and self.step % recipe.validate_every == 0:
+                    append_record(self.log_path, {"step": self.step, **self.validate()})
+                if self.step % recipe.checkpoint_every == 0 and self.step != last:
+                    self.save()
+        finally:
+            torch.set_flush_denormal(False)
         progress.close()
         return self.save()
 
@@ -288,7 +294,7 @@ class Trainer:
         if not allowed:
             raise ConfigError(f"{self.output}: holds a run already; resume it, or choose another folder")
         stored = checkpoints.read_checkpoint(found[-1])
-        check_same_run(stored.recipe, self.recipe, where=str(self.output))
+        check_same_run(stored.recipe, self.recipe, where=str(self.output), step=stored.step)
         if stored.data != self.audio.digest:
             raise ConfigError(
                 f"{self.output}: the run was started with other data than {self.audio.path}; use those"

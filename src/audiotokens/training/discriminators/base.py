@@ -63,7 +63,8 @@ class Head(nn.Module):
             return logits
         chosen = self.embedding(condition.expand(len(hidden)))
         chosen = chosen.view(*chosen.shape, *(1,) * (hidden.ndim - 2))
-        return logits + (chosen * hidden).sum(1, keepdim=True)
+        conditioned: Tensor = logits + (chosen * hidden).sum(1, keepdim=True)
+        return conditioned
 
 
 def convolution(
@@ -73,11 +74,13 @@ def convolution(
     *,
     stride: tuple[int, int] = (1, 1),
     dilation: tuple[int, int] = (1, 1),
-    padding: tuple[int, int] | None = None,
 ) -> nn.Module:
-    """Two-dimensional convolution with weight norm; by default padded so that stride 1 keeps the shape."""
-    same = tuple((k - 1) * d // 2 for k, d in zip(kernel, dilation, strict=True))
-    return weight_norm(nn.Conv2d(inputs, outputs, kernel, stride, padding=padding or same, dilation=dilation))
+    """Two-dimensional convolution with weight norm, padded so that stride 1 keeps the shape."""
+    same = ((kernel[0] - 1) * dilation[0] // 2, (kernel[1] - 1) * dilation[1] // 2)
+    layer: nn.Module = weight_norm(
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=same, dilation=dilation)
+    )
+    return layer
 
 
 def run_layers(layers: Iterable[nn.Module], x: Tensor, slope: float) -> list[Tensor]:
@@ -108,7 +111,7 @@ def spectrogram(waveform: Tensor, window: int, *, center: bool) -> Tensor:
     """
     batch, channels, length = waveform.shape
     with torch.autocast(waveform.device.type, enabled=False):
-        spectrum = torch.stft(
+        spectrum: Tensor = torch.stft(
             waveform.float().reshape(batch * channels, length),
             window,
             hop_length=window // 4,
@@ -116,4 +119,4 @@ def spectrogram(waveform: Tensor, window: int, *, center: bool) -> Tensor:
             center=center,
             return_complex=True,
         )
-    return spectrum.mT.unflatten(0, (batch, channels))
+    return spectrum.mT.reshape(batch, channels, -1, window // 2 + 1)

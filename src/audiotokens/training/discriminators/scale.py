@@ -71,7 +71,10 @@ class ScaleDiscriminator(Discriminator):
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Module:
-    return weight_norm(nn.Conv1d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups))
+    layer: nn.Module = weight_norm(
+        nn.Conv1d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups)
+    )
+    return layer
 
 
 def low_pass(factor: int) -> Tensor:
