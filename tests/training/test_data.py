@@ -25,7 +25,8 @@ def crops(audio: PackedAudio, config: DataConfig = CONFIG, **options: bool) -> C
 def in_memory(*files: np.ndarray) -> PackedAudio:
     lengths = np.array([len(file) for file in files])
     samples = np.concatenate(files).astype(np.int16)
-    return PackedAudio(Path("memory"), 16000, samples, ("a",) * len(files), lengths, "")
+    names = tuple(f"file{number}.wav" for number in range(len(files)))
+    return PackedAudio(Path("memory"), 16000, samples, names, lengths, "")
 
 
 def test_a_pack_opens_as_it_was_written(pack_file: PackedAudio) -> None:
