@@ -39,7 +39,7 @@ RANKS = {name: rank for rank, names in enumerate(ORDER) for name in names}
 GROUND_NAMES = {name for names in GROUND for name in names}
 
 OPTIONAL = {"av", "espeakng_loader", "huggingface_hub", "onnxruntime", "pesq", "pyarrow", "pystoi", "ray"}
-OPTIONAL |= {"scipy", "tokenizers", "transformers", "yaml"}
+OPTIONAL |= {"ai_edge_litert", "imageio_ffmpeg", "pycodec2", "scipy", "tokenizers", "transformers", "yaml"}
 UNSAFE = {"cPickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 
 PUBLIC = ["AudioTokensError", "CodeStream", "Conditioning", "Segment", "Source", "Spec", "StreamSpec"]

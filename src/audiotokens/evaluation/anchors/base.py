@@ -39,6 +39,8 @@ class Anchor(ABC):
         definition: one sentence with all options and package versions; part of the results and of cache keys.
         kind: "anchor" (a system to compare with) or "calibration" (a treatment with known effect).
         nominal_bitrate: bits per second that were asked for; None where nothing is coded.
+        align: whether the comparison removes the delay. False for treatments that show what a delay does, and
+            for those that have none to find.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Anchor(ABC):
     definition: str
     kind: Kind = "anchor"
     nominal_bitrate: float | None = None
+    align: bool = True
 
     @abstractmethod
     def code(self, waveform: np.ndarray, sample_rate: int) -> Coded:
