@@ -24,6 +24,7 @@ VERBS = {
     "info": ("info:info", "Show what a token file, a tokenizer or an audio file holds."),
     "list": ("list_:list_verb", "List the tokenizers that can be loaded by name."),
     "compare": ("compare:compare", "Measure tokenizers on real audio, at each number of books."),
+    "votes": ("votes:votes", "Count the votes of blind tests, pair by pair."),
     "verify": ("verify:verify", "Check the ten promises of a tokenizer."),
     "train": ("train:train", "Train a tokenizer from a recipe."),
     "pack": ("pack:pack", "Pack audio into one file for training."),

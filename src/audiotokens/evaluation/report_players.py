@@ -29,7 +29,8 @@ from audiotokens.evaluation.report_plots import number, ticks
 from audiotokens.tokens import Tokens
 
 TRACK_HEIGHT = 120
-_PLAY = (
+ORIGINAL = "Original"
+PLAY_ICON = (
     '<svg viewBox="0 0 20 20" aria-hidden="true"><path class="go" d="M5 2.5v15l13-7.5z"/>'
     '<path class="pause" d="M4 3h4.2v14H4zM11.8 3H16v14h-4.2z"/></svg>'
 )
@@ -64,6 +65,8 @@ class Example:
     tokens: Tokens
 
     def __post_init__(self) -> None:
+        if ORIGINAL in self.versions:
+            raise AudioError(f'{self.name}: a version is called "{ORIGINAL}", expected any other label')
         for label, waveform in {"the original": self.original, **self.versions}.items():
             if waveform.ndim != 1 or not len(waveform) or not np.isfinite(waveform).all():
                 raise AudioError(
@@ -94,7 +97,7 @@ class Example:
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the buttons, the original first."""
-        return ("Original", *self.versions)
+        return (ORIGINAL, *self.versions)
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,8 @@ def _card(index: int, example: Example, pictures: Pictures) -> str:
         f'data-shown="{shown}" aria-labelledby="example-{index}">'
         f'<h3 id="example-{index}">{escape(example.name)}</h3><p class="facts">{escape(facts)}</p>'
         '<div class="transport">'
-        f'<button type="button" class="play" aria-label="Play">{_PLAY}</button>{_version_buttons(example)}'
+        f'<button type="button" class="play" aria-label="Play">{PLAY_ICON}</button>'
+        f"{_version_buttons(example)}"
         f'<p class="clock"><b>0:00.0</b> / {_clock(example.seconds)}</p></div>'
         f"{_tracks(example, pictures, shown)}"
         '<input class="seek" type="range" aria-label="Position" '

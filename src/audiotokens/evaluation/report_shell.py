@@ -1,4 +1,4 @@
-"""What all pages share: one complete file, a policy that lets only its own script run, and a limit of size."""
+"""What all pages share: one complete file whose policy lets only its own script run, and a limit of size."""
 
 from __future__ import annotations
 

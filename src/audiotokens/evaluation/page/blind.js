@@ -151,18 +151,18 @@
   const words = { a: "A", b: "B", same: "no difference" };
   function reveal() {
     const abx = plan.form === "abx";
-    const head = abx ? ["Trial", "Recording", "A", "B", "X was", "You said"] : ["Trial", "Recording", "A", "B", "You preferred"];
+    const head = ["Trial", "A", "B", ...(abx ? ["X was", "You said"] : ["You preferred"]), "Recording"];
     fill(find("#end thead tr"), "th", head);
     find("#end tbody").replaceChildren(
       ...session.votes.map(({ trial: index, recording, a, b, x, vote: choice }) => {
         const verdict = abx ? [words[x], `${words[choice]}, ${choice === x ? "right" : "wrong"}`] : [choice === "same" ? words.same : choice === "a" ? a : b];
-        return fill(document.createElement("tr"), "td", [String(index + 1), recording, a, b, ...verdict]);
+        return fill(document.createElement("tr"), "td", [String(index + 1), a, b, ...verdict, recording]);
       }),
     );
     const right = session.votes.filter((one) => one.vote === one.x).length;
     const undecided = session.votes.filter((one) => one.vote === "same").length;
     const count = session.votes.length;
-    find("#summary").textContent = abx ? `${right} of ${count} right; guessing gives about ${Math.round(count / 2)}.` : `${count} votes, ${undecided} of them "no difference".`;
+    find("#summary").textContent = abx ? `${right} of ${count} right; guessing gets half of them right.` : `${count} votes, ${undecided} of them "no difference".`;
   }
 
   function fill(row, tag, texts) {
