@@ -152,15 +152,14 @@ def test_the_bit_rate_is_that_of_the_bytes_written(folder: Path, tmp_path: Path)
 def test_nominal_figures_follow_from_the_books(
     size: int, rate: int, books: int, bits: float, codes: float
 ) -> None:
-    from audiotokens.evaluation.aggregation import _codes_per_second
-    from audiotokens.evaluation.coding import Subject
+    from audiotokens.evaluation.systems import TokenizerSystem
 
     spec = Spec(
         "x", 24000, 24000, (StreamSpec("codes", (size,) * books, Fraction(rate)),), legal_prefixes=(books,)
     )
-    subject = Subject("x", SimpleNamespace(spec=spec), (books,))  # type: ignore[arg-type]
+    system = TokenizerSystem("x", SimpleNamespace(spec=spec), (books,))  # type: ignore[arg-type]
     assert spec.bitrate() == bits
-    assert _codes_per_second(subject, books) == codes
+    assert system.codes_per_second(books) == codes
 
 
 @pytest.mark.parametrize("delay", [-8, -3, 5])

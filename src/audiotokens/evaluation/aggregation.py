@@ -1,33 +1,37 @@
-"""From files to operating points, means with intervals, and paired differences."""
+"""From files to operating points: what came in, what each point costs, how its books are used."""
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from itertools import combinations
 
 from audiotokens.audio import RESAMPLER
-from audiotokens.evaluation.coding import Outcome, Subject
+from audiotokens.evaluation.cache import Found, metric_key
+from audiotokens.evaluation.coding import Learned, Timing
+from audiotokens.evaluation.contrasts import contrasts, summarize
+from audiotokens.evaluation.files import AudioFile
+from audiotokens.evaluation.machine import processor_name
 from audiotokens.evaluation.metrics import EVALUATION_RATE, Metric
 from audiotokens.evaluation.results import (
     BookUsage,
     Comparison,
-    Difference,
     FileRecord,
     OperatingPoint,
     Point,
+    Reference,
     Row,
-    Status,
     Summary,
+    Table,
 )
-from audiotokens.evaluation.statistics import CONFIDENCE, RESAMPLES, mean_interval, paired_interval
+from audiotokens.evaluation.statistics import CONFIDENCE, RESAMPLES
+from audiotokens.evaluation.systems import UNQUANTIZED, System
 from audiotokens.evaluation.usage import UsageCounter
 
-Verdict = tuple[float | None, Status, str]
-_PACKAGES = ("audiotokens", "numpy", "soxr", "torch", "pesq", "pystoi")
+_PACKAGES = ("audiotokens", "numpy", "soxr", "torch")
 
 
 @dataclass
@@ -46,156 +50,156 @@ class Collected:
     records: dict[Point, list[FileRecord]] = field(default_factory=lambda: defaultdict(list))
     usage: dict[Point, UsageCounter] = field(default_factory=lambda: defaultdict(UsageCounter))
 
-    def add(self, outcomes: Sequence[Outcome], verdicts: Sequence[Sequence[Verdict]]) -> None:
-        """Take in outcomes with one verdict for each metric."""
-        for outcome, found in zip(outcomes, verdicts, strict=True):
-            record = outcome.record
-            self.records[record.point].append(record)
-            if outcome.tokens is not None:
-                self.usage[record.point].add(outcome.tokens)
-            for metric, (value, status, reason) in zip(self.metrics, found, strict=True):
-                self.rows.append(
-                    Row(
-                        file=record.file,
-                        domain=record.domain,
-                        speaker=record.speaker,
-                        tokenizer=record.tokenizer,
-                        num_codebooks=record.num_codebooks,
-                        metric=metric.id,
-                        value=value,
-                        status=status,
-                        reason=reason,
-                    )
-                )
+    def add(
+        self,
+        system: System,
+        file: AudioFile,
+        books: int,
+        found: Found,
+        learned: Learned,
+        timing: Timing | None,
+    ) -> None:
+        """Take in what was found for one file at one setting of a system."""
+        record = _record(system, file, books, found, learned, timing)
+        self.records[record.point].append(record)
+        tokens = found.read_tokens()
+        if tokens is not None:
+            self.usage[record.point].add(tokens, found.active_frames())
+        self.rows += [_row(record, metric, found, file.transcript) for metric in self.metrics]
 
 
-def aggregate(collected: Collected, subjects: Sequence[Subject], *, threads: int, seed: int) -> Comparison:
+def aggregate(
+    collected: Collected,
+    systems: Sequence[System],
+    learned: Sequence[Learned],
+    *,
+    threads: int,
+    seed: int,
+    reference: Reference | None = None,
+    notes: Sequence[str] = (),
+) -> Comparison:
     """Turn what came in into a `Comparison`.
 
     Args:
         collected: of all files.
-        subjects: the tokenizers in order.
+        systems: in order.
+        learned: about each of them.
         threads: that the timed code was allowed.
         seed: of the bootstrap.
+        reference: what every point is compared with.
+        notes: sentences to put before those about the files.
     """
-    domains = dict.fromkeys(point.domain for point in collected.records)
-    points = [Point(domain, s.name, books) for domain in domains for s in subjects for books in s.books]
-    by_name = {subject.name: subject for subject in subjects}
-    summaries: list[Summary] = []
-    differences: list[Difference] = []
-    for domain in domains:
-        own = [point for point in points if point.domain == domain]
-        for metric in collected.metrics:
-            values, speakers, total = _values(collected.rows, own, metric.id)
-            if any(values.values()):
-                summaries += _summaries(values, speakers, total, metric.id, seed)
-                differences += _differences(values, speakers, metric.id, seed)
+    tables = dict.fromkeys(point.table for point in collected.records)
+    known = dict(zip((system.name for system in systems), zip(systems, learned, strict=True), strict=True))
+    points: list[OperatingPoint] = []
+    for table in tables:
+        own = [
+            _operating_point(
+                collected, *known[s.name], Point(table.domain, s.name, books, table.group), threads
+            )
+            for s in systems
+            for books in s.books
+        ]
+        points += sorted(own, key=_place)
+    summaries = summarize(points, collected.rows, collected.metrics, seed)
     return Comparison(
-        points=tuple(
-            _operating_point(collected, by_name[point.tokenizer], point, threads) for point in points
-        ),
+        points=tuple(points),
         rows=tuple(collected.rows),
-        records=tuple(record for point in points for record in collected.records[point]),
+        records=tuple(record for point in points for record in collected.records[point.point]),
         summaries=tuple(summaries),
-        differences=tuple(differences),
-        usage=tuple(_usage(collected, subjects, domains)),
+        differences=tuple(contrasts(points, collected.rows, collected.metrics, seed, reference)),
+        usage=tuple(_usage(collected, known.values(), tables)),
         metrics=tuple(metric.id for metric in collected.metrics),
         settings=_settings(collected.metrics, threads, seed),
-        notes=tuple(_notes(collected, subjects, summaries)),
+        notes=(*notes, *_notes(collected, known.values(), summaries)),
+        reference=reference,
     )
 
 
-def _values(
-    rows: Sequence[Row], points: Sequence[Point], metric: str
-) -> tuple[dict[Point, dict[str, float]], dict[str, str], int]:
-    """Return ok values by point and file, speakers by file, and the number of files."""
-    values: dict[Point, dict[str, float]] = {point: {} for point in points}
-    speakers: dict[str, str] = {}
-    for row in rows:
-        if row.metric == metric and row.point in values:
-            speakers[row.file] = row.speaker
-            if row.value is not None:
-                values[row.point][row.file] = row.value
-    return values, speakers, len(speakers)
+def _record(
+    system: System, file: AudioFile, books: int, found: Found, learned: Learned, timing: Timing | None
+) -> FileRecord:
+    record = FileRecord(
+        file=file.key,
+        domain=file.domain,
+        speaker=file.speaker,
+        tokenizer=system.name,
+        num_codebooks=books,
+        group=file.corpus,
+    )
+    if found.facts is None:
+        return dataclasses.replace(record, status="failed", reason=found.reason)
+    return dataclasses.replace(
+        record,
+        **dataclasses.asdict(found.facts),
+        shift=learned.shift,
+        encode_seconds=timing.encode_seconds if timing else None,
+        decode_seconds=timing.decode_seconds if timing else None,
+    )
 
 
-def _summaries(
-    values: Mapping[Point, Mapping[str, float]],
-    speakers: Mapping[str, str],
-    total: int,
-    metric: str,
-    seed: int,
-) -> list[Summary]:
-    # a point where nothing is ok must not empty the means of the others
-    alive = [set(found) for found in values.values() if found]
-    common = set.intersection(*alive)
-    summaries = []
-    for point, found in values.items():
-        files = [file for file in found if file in common]
-        interval = mean_interval(
-            [found[file] for file in files], [speakers[file] for file in files], seed=seed
-        )
-        summaries.append(
-            Summary(
-                domain=point.domain,
-                tokenizer=point.tokenizer,
-                num_codebooks=point.num_codebooks,
-                metric=metric,
-                mean=interval.mean,
-                low=interval.low,
-                high=interval.high,
-                count=interval.count,
-                speakers=interval.speakers,
-                ok=len(found),
-                total=total,
-            )
-        )
-    return summaries
+def _row(record: FileRecord, metric: Metric, found: Found, transcript: str) -> Row:
+    row = Row(
+        file=record.file,
+        domain=record.domain,
+        speaker=record.speaker,
+        tokenizer=record.tokenizer,
+        num_codebooks=record.num_codebooks,
+        metric=metric.id,
+        value=None,
+        status="failed",
+        reason=record.reason or "not measured",
+        group=record.group,
+    )
+    if metric.domains and record.domain not in metric.domains:
+        domains = ", ".join(metric.domains)
+        reason = f"defined for {domains} only, the domain of this file is {record.domain}"
+        return dataclasses.replace(row, status="skipped", reason=reason)
+    if found.facts is None:
+        return row
+    value = found.values[metric_key(metric, transcript)]
+    if value.value is None:
+        return dataclasses.replace(row, reason=value.reason)
+    return dataclasses.replace(row, value=value.value, status="ok", reason="", weight=value.weight)
 
 
-def _differences(
-    values: Mapping[Point, Mapping[str, float]], speakers: Mapping[str, str], metric: str, seed: int
-) -> list[Difference]:
-    differences = []
-    for first, second in combinations(values, 2):
-        interval = paired_interval(values[first], values[second], speakers, seed=seed)
-        differences.append(
-            Difference(
-                domain=first.domain,
-                metric=metric,
-                first_tokenizer=first.tokenizer,
-                first_codebooks=first.num_codebooks,
-                second_tokenizer=second.tokenizer,
-                second_codebooks=second.num_codebooks,
-                mean=interval.mean,
-                low=interval.low,
-                high=interval.high,
-                count=interval.count,
-                speakers=interval.speakers,
-            )
-        )
-    return differences
+def _place(point: OperatingPoint) -> tuple[int, float]:
+    """Where a point stands in its table: tokenizers as given, anchors by bit rate, calibrations as given."""
+    if point.kind == "anchor":
+        return (1, float("inf") if point.measured_bitrate is None else point.measured_bitrate)
+    return (2 if point.kind == "calibration" else 0, 0.0)
 
 
-def _operating_point(collected: Collected, subject: Subject, point: Point, threads: int) -> OperatingPoint:
-    spec = subject.tokenizer.spec
+def _operating_point(
+    collected: Collected, system: System, learned: Learned, point: Point, threads: int
+) -> OperatingPoint:
     records = collected.records[point]
     ok = [record for record in records if record.status == "ok"]
     seconds = sum(record.duration for record in ok)
-    shift = subject.shift
+    written = sum(record.file_bytes for record in ok)
+    shift, books = learned.shift, point.num_codebooks
+    # speed belongs to the system and not to one table, in which no timed file may stand
+    timed = _timed(collected, point)
     return OperatingPoint(
         domain=point.domain,
         tokenizer=point.tokenizer,
-        num_codebooks=point.num_codebooks,
-        fingerprint=subject.tokenizer.fingerprint,
-        codes_per_second=_codes_per_second(subject, point.num_codebooks),
-        nominal_bitrate=spec.bitrate(point.num_codebooks),
-        measured_bitrate=8 * sum(record.file_bytes for record in ok) / seconds if seconds else None,
-        entropy_bitrate=collected.usage[point].entropy_bitrate() if ok else None,
-        encode_speed=_speed([(r.duration, r.encode_seconds) for r in ok]),
-        decode_speed=_speed([(r.duration, r.decode_seconds) for r in ok]),
+        num_codebooks=books,
+        group=point.group,
+        kind=system.kind(books),
+        title=_title(system, books),
+        definition=system.definition,
+        fingerprint=system.fingerprint,
+        codes_per_second=system.codes_per_second(books),
+        nominal_bitrate=system.nominal_bitrate(books),
+        measured_bitrate=8 * written / seconds if written else None,
+        payload_bitrate=sum(record.payload_bits for record in ok) / seconds if written else None,
+        entropy_bitrate=collected.usage[point].entropy_bitrate() if point in collected.usage else None,
+        encode_speed=_speed([(r.duration, r.encode_seconds) for r in timed]),
+        decode_speed=_speed([(r.duration, r.decode_seconds) for r in timed]),
+        timed=len(timed),
         threads=threads,
-        delay_milliseconds=None if shift is None else 1000 * shift / spec.output_sample_rate,
+        processor=system.processor or processor_name(),
+        delay_milliseconds=None if shift is None else 1000 * shift / learned.sample_rate,
         confirmed=sum(r.delay is not None and shift is not None and abs(r.delay - shift) <= 1 for r in ok),
         inverted=sum(r.delay is not None and r.polarity < 0 for r in ok),
         files=len(records),
@@ -204,14 +208,20 @@ def _operating_point(collected: Collected, subject: Subject, point: Point, threa
     )
 
 
-def _codes_per_second(subject: Subject, num_codebooks: int) -> float:
-    left, total = num_codebooks, 0.0
-    for stream in subject.tokenizer.spec.streams:
-        if stream.frame_rate > 0:
-            books = min(left, stream.num_codebooks)
-            total += float(stream.frame_rate) * books
-            left -= books
-    return total
+def _title(system: System, books: int) -> str:
+    if system.kind(books) == "unquantized":
+        return f"{system.title or system.name} without quantizer"
+    return system.title
+
+
+def _timed(collected: Collected, point: Point) -> list[FileRecord]:
+    return [
+        record
+        for other, records in collected.records.items()
+        if (other.tokenizer, other.num_codebooks) == (point.tokenizer, point.num_codebooks)
+        for record in records
+        if record.decode_seconds is not None and record.status == "ok"
+    ]
 
 
 def _speed(timed: Sequence[tuple[float, float | None]]) -> float | None:
@@ -219,13 +229,17 @@ def _speed(timed: Sequence[tuple[float, float | None]]) -> float | None:
     return sum(d for d, _ in known) / sum(s for _, s in known) if known else None
 
 
-def _usage(collected: Collected, subjects: Sequence[Subject], domains: Mapping[str, None]) -> list[BookUsage]:
+def _usage(
+    collected: Collected, known: Iterable[tuple[System, Learned]], tables: Iterable[Table]
+) -> list[BookUsage]:
     """Use of every book: once per tokenizer where the codes are nested, else at every point."""
     found: list[BookUsage] = []
-    for domain in domains:
-        for subject in subjects:
-            for books in (subject.most,) if subject.nested else subject.books:
-                point = Point(domain, subject.name, books)
+    systems = list(known)
+    for table in tables:
+        for system, learned in systems:
+            books = [number for number in system.books if number != UNQUANTIZED]
+            for number in books[-1:] if learned.nested else books:
+                point = Point(table.domain, system.name, number, table.group)
                 found += collected.usage[point].books(point)
     return found
 
@@ -237,10 +251,12 @@ def _settings(metrics: Sequence[Metric], threads: int, seed: int) -> dict[str, s
         "threads": str(threads),
         "intervals": f"{CONFIDENCE:.0%}, bootstrap over speakers, {RESAMPLES} draws, seed {seed}",
         "entropy bitrate": "zero-order entropy of the codes of these files, Miller-Madow",
+        "speed": f"a few files one at a time, nothing else running, after a warm-up, on {processor_name()}",
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
     }
     settings |= {f"metric {metric.id}": metric.definition for metric in metrics}
-    for package in _PACKAGES:
+    packages = dict.fromkeys((*_PACKAGES, *(package for metric in metrics for package in metric.packages)))
+    for package in packages:
         try:
             settings[f"version {package}"] = version(package)
         except PackageNotFoundError:
@@ -248,17 +264,17 @@ def _settings(metrics: Sequence[Metric], threads: int, seed: int) -> dict[str, s
     return settings
 
 
-def _notes(collected: Collected, subjects: Sequence[Subject], summaries: Sequence[Summary]) -> list[str]:
+def _notes(
+    collected: Collected, known: Iterable[tuple[System, Learned]], summaries: Sequence[Summary]
+) -> list[str]:
     notes = []
-    for subject in subjects:
-        if subject.shift is None:
+    for system, learned in known:
+        if learned.shift is None and system.align:
             notes.append(
-                f"{subject.name}: no common delay was found, its files were measured without alignment"
+                f"{system.name}: no common delay was found, its files were measured without alignment"
             )
-        if not subject.nested and len(subject.books) > 1:
-            notes.append(
-                f"{subject.name}: fewer books are no prefix of all, each point was encoded by itself"
-            )
+        if not learned.nested and sum(books != UNQUANTIZED for books in system.books) > 1:
+            notes.append(f"{system.name}: fewer books are no prefix of all, each point was encoded by itself")
     records = [record for found in collected.records.values() for record in found]
     failed = dict.fromkeys(record.file for record in records if record.status == "failed")
     if failed:

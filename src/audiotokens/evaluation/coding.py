@@ -1,19 +1,19 @@
-"""One file through one tokenizer: encode, save, read back, decode from what was read, align, and time it."""
+"""One file through one system: code it and align it; and a few files first, to learn its delay and speed."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from audiotokens.audio import read_audio, resample
 from audiotokens.errors import AudioTokensError
+from audiotokens.evaluation.activity import active_frames
 from audiotokens.evaluation.alignment import (
     Delay,
     aligned_pair,
@@ -22,51 +22,75 @@ from audiotokens.evaluation.alignment import (
     estimate_delay,
     to_mono,
 )
-from audiotokens.evaluation.files import AudioFile
 from audiotokens.evaluation.metrics import EVALUATION_RATE
-from audiotokens.evaluation.results import FileRecord
-from audiotokens.tokenfile import read_tokens, write_tokens
-from audiotokens.tokenizer import Tokenizer
+from audiotokens.evaluation.systems import UNQUANTIZED, Made, Make, System
 from audiotokens.tokens import Tokens
 
 _PROBES = 8
-_TIMED_PROBES = 3
+_TIMED = 3
 
-
-@dataclass
-class Subject:
-    """A tokenizer under comparison, with what a few files taught about it.
-
-    Args:
-        name: unique name in the results.
-        tokenizer: the tokenizer.
-        books: numbers of books to compare, rising.
-        shift: its delay in samples at its output rate; None where nothing may be aligned.
-        nested: whether the codes of fewer books were a prefix of those of all on the probed files (promise
-            I10).
-        encode_seconds: wall time by (file key, books), where encoding was timed beside the main run.
-    """
-
-    name: str
-    tokenizer: Tokenizer
-    books: tuple[int, ...]
-    shift: int | None = None
-    nested: bool = False
-    encode_seconds: dict[tuple[str, int], float] = field(default_factory=dict)
-
-    @property
-    def most(self) -> int:
-        """The largest number of books."""
-        return self.books[-1]
+Pair = tuple[np.ndarray, np.ndarray]
+"""Reference and reconstruction, both `[T]`, at `EVALUATION_RATE` and aligned."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One file at one operating point: the record, and where it is ok the tokens and the aligned pair."""
+class Timing:
+    """Wall times of one file at one setting, with nothing else running.
 
-    record: FileRecord
+    Args:
+        index: of the file among those that were probed.
+        num_codebooks: the setting.
+        encode_seconds: None where it means nothing.
+        decode_seconds: likewise.
+    """
+
+    index: int
+    num_codebooks: int
+    encode_seconds: float | None
+    decode_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a few files taught about a system.
+
+    Args:
+        shift: its delay in samples at `sample_rate`; None where nothing may be aligned.
+        sample_rate: of its output, in Hz; 0 where no file could be coded.
+        nested: whether the codes of fewer books were a prefix of those of all books (promise I10).
+        timings: of the timed files.
+    """
+
+    shift: int | None = None
+    sample_rate: int = 0
+    nested: bool = False
+    timings: tuple[Timing, ...] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How one file went through one system at one setting, whatever its name is; see `FileRecord`."""
+
+    duration: float
+    file_bytes: int
+    payload_bits: float
+    reference_samples: int
+    output_samples: int
+    delay: int | None
+    peak: float
+    polarity: int
+    gain: float | None
+    clipped: float
+
+
+@dataclass(frozen=True)
+class Coded:
+    """One file at one setting, ready to be measured; `tokens` and `active` (by stream) of tokenizers only."""
+
+    facts: Facts
+    pair: Pair
     tokens: Tokens | None = None
-    pair: tuple[np.ndarray, np.ndarray] | None = None
+    active: dict[str, np.ndarray] | None = None
 
 
 @contextlib.contextmanager
@@ -83,45 +107,60 @@ def limited_threads(threads: int) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def probe(subject: Subject, files: Sequence[AudioFile]) -> None:
-    """Warm the tokenizer up and learn its delay, and whether its codes are nested, from at most 8 files.
+def probed(files: Sequence[Path]) -> list[Path]:
+    """Return the at most 8 files, evenly spread, from which `probe` learns."""
+    return list(files[:: max(1, len(files) // _PROBES)][:_PROBES])
 
-    Files that cannot be coded are passed over; the main run records why.
+
+def probe(system: System, files: Sequence[Path]) -> Learned:
+    """Learn a system's delay, and whether its codes are nested, and time it on three of the files.
+
+    The first file warms the system up, and is timed only where there is no other. Files that cannot be coded
+    are passed over; the main run records why.
     """
     delays: list[Delay] = []
-    nested: list[bool] = []
-    step = max(1, len(files) // _PROBES)
-    for file in files[::step][:_PROBES]:
+    timed: list[_Timed] = []
+    good: list[int] = []
+    sample_rate = 0
+    for index, file in enumerate(files):
         try:
-            waveform, rate = read_audio(file.path)
-            tokens = subject.tokenizer.encode(waveform, rate, num_codebooks=subject.most)
-            delays.append(_estimate(subject, waveform, rate, subject.tokenizer.decode(tokens)))
-            if len(nested) < _TIMED_PROBES:
-                nested.append(_fewer_books(subject, file, (waveform, rate), tokens))
+            waveform, rate = read_audio(file)
+            make = system.start(waveform, rate, nested=False)
+            made = make(system.most)
+            delays.append(_estimate(waveform, rate, made))
+            sample_rate = made.sample_rate
+            good.append(index)
+            if len(good) > 1 and len(timed) < _TIMED:
+                timed.append(_time(system, index, make, made))
         except Exception:
             continue
-    subject.shift = common_delay(delays)
-    subject.nested = bool(nested) and all(nested)
+    if not timed and good:
+        # what failed above fails again, and the main run says why
+        with contextlib.suppress(Exception):
+            make = system.start(*read_audio(files[good[0]]), nested=False)
+            timed.append(_time(system, good[0], make, make(system.most)))
+    return Learned(
+        shift=common_delay(delays) if system.align else None,
+        sample_rate=sample_rate,
+        nested=bool(timed) and all(one.nested for one in timed),
+        timings=tuple(timing for one in timed for timing in one.timings),
+    )
 
 
-def code_file(subject: Subject, file: AudioFile) -> list[Outcome]:
-    """Take one file through every operating point of a tokenizer; what goes wrong becomes failed records."""
+def code_file(system: System, learned: Learned, file: Path, books: Sequence[int]) -> dict[int, Coded | str]:
+    """Take one file through a system at several settings; what goes wrong becomes a reason."""
     try:
-        waveform, rate = read_audio(file.path)
+        waveform, rate = read_audio(file)
     except Exception as error:
-        return [_failed(subject, file, books, error) for books in subject.books]
-    outcomes: dict[int, Outcome] = {}
-    encoded: Tokens | None = None
-    for books in reversed(subject.books):
+        return dict.fromkeys(books, one_line(error))
+    make = system.start(waveform, rate, nested=learned.nested)
+    found: dict[int, Coded | str] = {}
+    for number in sorted(books, reverse=True):
         try:
-            seconds = subject.encode_seconds.get((file.key, books))
-            if encoded is None or not subject.nested:
-                encoded, seconds = _timed_encode(subject.tokenizer, waveform, rate, books)
-            tokens = encoded.take(books) if books < encoded.num_codebooks else encoded
-            outcomes[books] = _decoded(subject, file, books, tokens, seconds, (waveform, rate))
+            found[number] = code(make(number), learned, waveform, rate)
         except Exception as error:
-            outcomes[books] = _failed(subject, file, books, error)
-    return [outcomes[books] for books in subject.books]
+            found[number] = one_line(error)
+    return found
 
 
 def one_line(error: BaseException) -> str:
@@ -130,99 +169,66 @@ def one_line(error: BaseException) -> str:
     return text if isinstance(error, AudioTokensError) else f"{type(error).__name__}: {text}"
 
 
-def through_file(tokens: Tokens) -> tuple[Tokens, int]:
-    """Write tokens as `.tok`, read them back, and return what was read with the size in bytes."""
-    buffer = io.BytesIO()
-    write_tokens(buffer, tokens)
-    size = buffer.tell()
-    buffer.seek(0)
-    return read_tokens(buffer), size
+@dataclass(frozen=True)
+class _Timed:
+    """One timed file, and whether all its codes of fewer books are a prefix of those of all."""
+
+    timings: tuple[Timing, ...]
+    nested: bool
 
 
-def _fewer_books(subject: Subject, file: AudioFile, source: tuple[np.ndarray, int], tokens: Tokens) -> bool:
-    """Time encoding with fewer books, and say whether it always gives a prefix of `tokens`."""
-    nested = True
-    for books in subject.books[:-1]:
-        fewer, seconds = _timed_encode(subject.tokenizer, *source, books)
-        subject.encode_seconds[file.key, books] = seconds
-        nested = nested and fewer == tokens.take(books)
-    return nested
+def _time(system: System, index: int, make: Make, most: Made) -> _Timed:
+    made = {system.most: most}
+    for books in system.books:
+        if books not in (system.most, UNQUANTIZED):
+            made[books] = make(books)
+    tokens = most.tokens
+    nested = tokens is not None and all(
+        one.tokens == tokens.take(books) for books, one in made.items() if books != system.most
+    )
+    timings = [Timing(index, books, one.encode_seconds, one.decode_seconds) for books, one in made.items()]
+    return _Timed(tuple(timings), nested)
 
 
-def _timed_encode(tokenizer: Tokenizer, waveform: np.ndarray, rate: int, books: int) -> tuple[Tokens, float]:
-    start = time.perf_counter()
-    tokens = tokenizer.encode(waveform, rate, num_codebooks=books)
-    return tokens, time.perf_counter() - start
+def _estimate(waveform: np.ndarray, rate: int, made: Made) -> Delay:
+    reference = resample(to_mono(waveform), rate, made.sample_rate)[0]
+    return estimate_delay(reference, to_mono(made.waveform)[0], made.sample_rate)
 
 
-def _estimate(subject: Subject, waveform: np.ndarray, rate: int, output: np.ndarray) -> Delay:
-    output_rate = subject.tokenizer.spec.output_sample_rate
-    reference = resample(to_mono(waveform), rate, output_rate)[0]
-    return estimate_delay(reference, to_mono(output)[0], output_rate)
+def code(made: Made, learned: Learned, waveform: np.ndarray, rate: int) -> Coded:
+    """Align what a system made of float32 `[C, T]` at `rate`, and say how it went.
 
-
-def _decoded(
-    subject: Subject,
-    file: AudioFile,
-    books: int,
-    tokens: Tokens,
-    encode_seconds: float | None,
-    source: tuple[np.ndarray, int],
-) -> Outcome:
-    waveform, rate = source
-    spec = subject.tokenizer.spec
-    read, size = through_file(tokens)
-    start = time.perf_counter()
-    output = subject.tokenizer.decode(read)
-    decode_seconds = time.perf_counter() - start
-    expected = spec.output_length(read.num_samples)
-    hop = spec.hop * spec.output_sample_rate / spec.sample_rate if spec.frame_rate else 0
-    check_lengths(expected, output.shape[1], spec.output_sample_rate, float(hop))
-    delay = _estimate(subject, waveform, rate, output)
+    Raises:
+        MetricError: its length is wrong, or nothing is left of it.
+    """
+    output_samples = made.waveform.shape[1]
+    check_lengths(made.expected, output_samples, made.sample_rate, made.tolerance)
+    delay = _estimate(waveform, rate, made)
     pair = aligned_pair(
         to_mono(waveform),
         rate,
-        to_mono(output),
-        spec.output_sample_rate,
-        shift=subject.shift or 0,
+        to_mono(made.waveform),
+        made.sample_rate,
+        shift=learned.shift or 0,
         sample_rate=EVALUATION_RATE,
     )
-    record = FileRecord(
-        file=file.key,
-        domain=file.domain,
-        speaker=file.speaker,
-        tokenizer=subject.name,
-        num_codebooks=books,
+    facts = Facts(
         duration=waveform.shape[1] / rate,
-        file_bytes=size,
-        reference_samples=expected,
-        output_samples=output.shape[1],
+        file_bytes=made.file_bytes,
+        payload_bits=made.payload_bits,
+        reference_samples=made.expected,
+        output_samples=output_samples,
         delay=delay.samples,
-        shift=subject.shift,
         peak=delay.peak,
         polarity=delay.polarity,
         gain=_gain(*pair),
-        clipped=float(np.mean(np.abs(output) >= 1.0)),
-        encode_seconds=encode_seconds,
-        decode_seconds=decode_seconds,
+        clipped=float(np.mean(np.abs(made.waveform) >= 1.0)),
     )
-    return Outcome(record, read, pair)
+    active = None if made.tokens is None else active_frames(made.tokens, waveform, rate)
+    return Coded(facts, pair, made.tokens, active)
 
 
 def _gain(reference: np.ndarray, output: np.ndarray) -> float | None:
     x = float(np.dot(reference, reference))
     y = float(np.dot(output, output))
     return 10 * math.log10(y / x) if x > 0 and y > 0 else None
-
-
-def _failed(subject: Subject, file: AudioFile, books: int, error: BaseException) -> Outcome:
-    record = FileRecord(
-        file=file.key,
-        domain=file.domain,
-        speaker=file.speaker,
-        tokenizer=subject.name,
-        num_codebooks=books,
-        status="failed",
-        reason=one_line(error),
-    )
-    return Outcome(record)

@@ -28,21 +28,25 @@ class AudioFile:
             (below the common folder, where two data folders have equal paths).
         domain: "speech", "music", "sound", or "unknown".
         speaker: speaker or source recording; the intervals resample these.
+        corpus: that the manifest names; may be empty.
+        transcript: the words that are spoken, as the manifest gives them; may be empty.
     """
 
     path: Path
     key: str
     domain: str = UNKNOWN
     speaker: str = ""
+    corpus: str = ""
+    transcript: str = ""
 
 
 def find_files(inputs: str | Path | Sequence[str | Path], *, domain: str | None = None) -> list[AudioFile]:
     """List the audio files of files and folders, with their domain and speaker.
 
     A folder stands for all audio files below it. A `manifest.csv` in a folder above a file, with the columns
-    `path` and `source_id` (and `domain`), says who speaks. Where there is none, the speaker is the first
-    number of a LibriSpeech name ("121-123859-0003"), else the parent folder with the name up to its first
-    "-", "_" or ".".
+    `path` and `source_id` (and `domain`, `corpus`, `transcript`), says who speaks. Where there is none, the
+    speaker is the first number of a LibriSpeech name ("121-123859-0003"), else the parent folder with the
+    name up to its first "-", "_" or ".".
 
     Args:
         inputs: paths.
@@ -84,7 +88,8 @@ def _described(
         key = path.relative_to(folder).as_posix()
         row = manifests[folder].get(key)
         if row is not None:
-            return AudioFile(path, key, row.get("domain") or domain, row["source_id"])
+            facts = (row.get("domain") or domain, row["source_id"])
+            return AudioFile(path, key, *facts, row.get("corpus") or "", row.get("transcript") or "")
     return AudioFile(path, path.relative_to(root).as_posix(), domain, _speaker_from_name(path))
 
 

@@ -67,6 +67,7 @@ class Row:
         status: "ok", "skipped" (not defined here, nothing went wrong) or "failed".
         reason: one sentence for everything that is not "ok".
         group: corpus that the tables are split by, or empty.
+        weight: of the file in the mean: 1, or its number of words for a word error rate.
     """
 
     file: str
@@ -79,6 +80,7 @@ class Row:
     status: Status = "ok"
     reason: str = ""
     group: str = ""
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         if (self.status == "ok") != (self.value is not None):

@@ -40,13 +40,19 @@ class Interval:
 
 
 def mean_interval(
-    values: Sequence[float], speakers: Sequence[str], *, seed: int = 0, resamples: int = RESAMPLES
+    values: Sequence[float],
+    speakers: Sequence[str],
+    *,
+    weights: Sequence[float] | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> Interval:
     """Return the mean over files with its 95 % interval over speakers.
 
     Args:
         values: one number per file.
         speakers: who speaks in each file.
+        weights: of the files in the mean, such as numbers of words for a word error rate; default: equal.
         seed: of the bootstrap; equal input and seed give equal intervals.
         resamples: draws.
 
@@ -61,17 +67,18 @@ def mean_interval(
         raise ValueError(
             f"{len(values)} values with {len(speakers)} speakers, expected one speaker per value"
         )
+    share = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
     names, index = np.unique(np.asarray(speakers, dtype=str), return_inverse=True)
     count = len(names)
-    if not len(values):
+    if not len(values) or not share.any():
         return Interval(None, None, None, 0, 0)
     array = np.asarray(values, dtype=np.float64)
     with np.errstate(invalid="ignore"):
-        mean = float(np.mean(array))
+        mean = float(np.average(array, weights=share))
     if math.isnan(mean) or math.isinf(mean) or count < 2:
         return Interval(None if math.isnan(mean) else mean, None, None, len(array), count)
-    sums = np.bincount(index, weights=array, minlength=count)
-    sizes = np.bincount(index, minlength=count).astype(np.float64)
+    sums = np.bincount(index, weights=array * share, minlength=count)
+    sizes = np.bincount(index, weights=share, minlength=count)
     draws = _draws(count, seed, resamples)
     means = (draws @ sums) / (draws @ sizes)
     tail = _expanded_tail(count)
@@ -84,6 +91,7 @@ def paired_interval(
     second: Mapping[str, float],
     speakers: Mapping[str, str],
     *,
+    weights: Mapping[str, float] | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval:
@@ -93,12 +101,19 @@ def paired_interval(
         first: value by file.
         second: value by file.
         speakers: speaker by file.
+        weights: weight by file; default: equal.
         seed: of the bootstrap.
         resamples: draws.
     """
     files = [file for file in first if file in second]
     differences = [0.0 if first[file] == second[file] else first[file] - second[file] for file in files]
-    return mean_interval(differences, [speakers[file] for file in files], seed=seed, resamples=resamples)
+    return mean_interval(
+        differences,
+        [speakers[file] for file in files],
+        weights=None if weights is None else [weights[file] for file in files],
+        seed=seed,
+        resamples=resamples,
+    )
 
 
 @lru_cache(maxsize=8)

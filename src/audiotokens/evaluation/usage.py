@@ -6,6 +6,7 @@ Every figure is per book. Pooling books hides a collapsed one behind its neighbo
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -19,12 +20,17 @@ class UsageCounter:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, int], np.ndarray] = {}
+        self._active: dict[tuple[str, int], np.ndarray] = {}
         self._bits = 0.0
         self._code_bits = 0.0
         self._seconds = 0.0
 
-    def add(self, tokens: Tokens) -> None:
+    def add(self, tokens: Tokens, active: Mapping[str, np.ndarray] | None = None) -> None:
         """Count one recording.
+
+        Args:
+            tokens: of the recording.
+            active: by stream, bool `[T]`: which frames are not silent; None: nobody knows.
 
         Raises:
             TokensError: a book has another size than before.
@@ -38,6 +44,9 @@ class UsageCounter:
                         f'book {book} of "{name}" has {size} entries, it had {len(known)} before'
                     )
                 self._counts[name, book] = counts if known is None else known + counts
+                if active is not None:
+                    heard = np.bincount(stream.codes[book][active[name]], minlength=size)
+                    self._active[name, book] = self._active.get((name, book), 0) + heard
         self._bits += float(tokens.bits)
         self._code_bits += float(tokens.code_bits)
         self._seconds += tokens.duration
@@ -45,7 +54,9 @@ class UsageCounter:
     def books(self, point: Point) -> tuple[BookUsage, ...]:
         """Return the use of every book, labelled with the operating point."""
         return tuple(
-            book_usage(counts, point=point, stream=name, book=book)
+            book_usage(
+                counts, point=point, stream=name, book=book, active_counts=self._active.get((name, book))
+            )
             for (name, book), counts in self._counts.items()
         )
 
@@ -94,8 +105,11 @@ def expected_used(size: int, codes: int) -> float:
     return -size * math.expm1(codes * math.log1p(-1 / size))
 
 
-def book_usage(counts: np.ndarray, *, point: Point, stream: str, book: int) -> BookUsage:
-    """Describe the use of one book from its counts `[V]`."""
+def book_usage(
+    counts: np.ndarray, *, point: Point, stream: str, book: int, active_counts: np.ndarray | None = None
+) -> BookUsage:
+    """Describe the use of one book from its counts `[V]`, over all frames and over the active ones."""
+    active = 0 if active_counts is None else int(active_counts.sum())
     entropy = corrected_entropy(counts)
     return BookUsage(
         domain=point.domain,
@@ -109,4 +123,7 @@ def book_usage(counts: np.ndarray, *, point: Point, stream: str, book: int) -> B
         entropy=entropy,
         plugin_entropy=plugin_entropy(counts),
         perplexity=2.0**entropy,
+        group=point.group,
+        active_codes=active,
+        active_entropy=corrected_entropy(active_counts) if active_counts is not None and active else None,
     )

@@ -180,6 +180,7 @@ class AnotherUtterance(Anchor):
         if len(self._files) < 2:
             raise AudioTokensError(f"{self.name}: needs two recordings at least, found {len(self._files)}")
         self._recordings: dict[bytes, AudioFile] = {}
+        self.definition = f"{type(self).definition}; the list is {_list_digest(self._files)}"
 
     def code(self, waveform: np.ndarray, sample_rate: int) -> Coded:
         """Return float32 `[1, T]` of another recording, at `EVALUATION_RATE`.
@@ -218,6 +219,16 @@ class AnotherUtterance(Anchor):
 def _through(samples: np.ndarray, sample_rate: int) -> np.ndarray:
     there = resample(samples[None], EVALUATION_RATE, sample_rate)
     return resample(there, sample_rate, EVALUATION_RATE)[0, : len(samples)]
+
+
+def _list_digest(files: Sequence[AudioFile]) -> str:
+    """Return the beginning of the SHA-256 over speakers and contents, which decide what is taken."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.speaker} ".encode())
+        with contextlib.suppress(OSError), file.path.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def _digest(waveform: np.ndarray) -> bytes:
