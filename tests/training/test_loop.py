@@ -150,8 +150,8 @@ def test_an_infinite_loss_stops_with_the_last_checkpoint(
     forward = Trainer.evaluate
 
     def broken(self: Trainer, *arguments: Any, quantize: bool) -> Any:
-        output, terms = forward(self, *arguments, quantize=quantize)
-        return output, {**terms, "loss": terms["loss"] * float("nan")}
+        output, terms, parts = forward(self, *arguments, quantize=quantize)
+        return output, {**terms, "loss": terms["loss"] * float("nan")}, parts
 
     monkeypatch.setattr(Trainer, "evaluate", broken)
     with pytest.raises(

@@ -80,3 +80,16 @@ def test_phase_collapse_needs_both_signs(error: float, ratio: float, alarm: bool
         for warning in watch.warnings(step, usage, {"si_sdr": ratio, "relative_error": error})
     ]
     assert [warning[:14] for warning in seen] == (["phase collapse"] if alarm else [])
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "alarm"),
+    [(0.99, 1.0, "the discriminators win"), (1.0, 0.02, "the discriminators collapse"), (0.8, 0.7, None)],
+)
+def test_discriminators_that_win_or_know_nothing(real: float, fake: float, alarm: str | None) -> None:
+    watch, usage = Watch(start=0), CodeUsage((64,))
+    alone = {"real_right": real, "fake_right": fake}
+    assert not [warning for step in range(30) for warning in watch.warnings(step, usage, alone)]
+    figures = {**alone, "adversarial": 1.0}
+    seen = [warning for step in range(30, 90) for warning in watch.warnings(step, usage, figures)]
+    assert [warning.partition(":")[0] for warning in seen] == ([alarm] if alarm else [])

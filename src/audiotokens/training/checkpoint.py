@@ -1,7 +1,9 @@
 """Training checkpoints: the whole state of a run as one safetensors file, written atomically.
 
 Tensors: `codec.*` (parameters and all buffers), `average.*`, `optimizer.<index>.<name>`, `start.<n>` (latents
-that wait for the start of the books). Metadata: one JSON object with step, recipe and hash of the data.
+that wait for the start of the books); in an adversarial phase also `discriminators.*`,
+`discriminator_optimizer.<index>.<name>` and `balancer.*`. Metadata: one JSON object with step, recipe and
+hash of the data.
 """
 
 from __future__ import annotations
@@ -107,7 +109,7 @@ def restore_tensors(targets: dict[str, Tensor], stored: dict[str, Tensor], path:
     wrong = sorted(set(targets) ^ set(stored)) or [n for n in targets if targets[n].shape != stored[n].shape]
     if wrong:
         raise CheckpointError(
-            f"{path}: {len(wrong)} tensors do not fit the recipe's codec, the first is {wrong[0]}"
+            f"{path}: {len(wrong)} tensors do not fit the recipe, the first is {wrong[0]}"
         )
     for name, tensor in targets.items():
         tensor.copy_(stored[name])

@@ -12,6 +12,11 @@ from typing import Any, Literal
 
 from audiotokens.config import from_dict, to_dict
 from audiotokens.errors import ConfigError, MissingExtraError
+from audiotokens.training.discriminators import (
+    DiscriminatorConfig,
+    PeriodDiscriminatorConfig,
+    STFTDiscriminatorConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,83 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
+class DiscriminatorOptimizerConfig(OptimizerConfig):
+    """AdamW of the discriminators: a short memory, as is usual for them, and no decay."""
+
+    learning_rate: float = 4e-4
+    betas: tuple[float, float] = (0.5, 0.9)
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float = 10.0
+
+
+@dataclass(frozen=True)
+class BalancerConfig:
+    """Weights as shares of the gradient (`audiotokens.training.adversarial.Balancer`).
+
+    Args:
+        decay: of the moving means of gradient norms.
+        norm: of the summed gradient at the waveform.
+        per_item: norm of each crop, instead of that of the batch.
+    """
+
+    decay: float = 0.999
+    norm: float = 1.0
+    per_item: bool = True
+
+
+@dataclass(frozen=True)
+class AdversarialConfig:
+    """An adversarial phase, from a step to the end of the run.
+
+    Args:
+        start: first step of the phase.
+        discriminators: any number of any kinds.
+        conditional: whether their logits may depend on the number of books in use.
+        alone: steps in which the discriminators learn before the codec hears of them.
+        ramp: steps over which the weights then rise from 0.
+        loss: "hinge" or "least-squares".
+        features: feature matching "relative" to the size of the features, or "absolute".
+        adversarial_weight: of the adversarial term,
+        feature_weight: and of feature matching, beside the weights of the reconstruction terms.
+        train: "all" of the codec, or the "decoder" only: encoder and books are frozen as they would be
+            exported at the start, so that codes stay what they were.
+        optimizer: of the discriminators; its learning rate follows the schedule of the codec's.
+        balancer: makes the weights shares of the gradient; None adds the terms up.
+    """
+
+    start: int
+    discriminators: tuple[DiscriminatorConfig, ...] = (
+        STFTDiscriminatorConfig(
+            windows=(256, 512, 1024), channels=24, kernel=(3, 5), dilations=(1, 1), spectrum="compressed"
+        ),
+        PeriodDiscriminatorConfig(),
+    )
+    conditional: bool = False
+    alone: int = 500
+    ramp: int = 1000
+    loss: Literal["hinge", "least-squares"] = "hinge"
+    features: Literal["relative", "absolute"] = "relative"
+    adversarial_weight: float = 0.02
+    feature_weight: float = 0.04
+    train: Literal["all", "decoder"] = "all"
+    optimizer: DiscriminatorOptimizerConfig = field(default_factory=DiscriminatorOptimizerConfig)
+    balancer: BalancerConfig | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.start, self.alone, self.ramp) < 0 or not self.discriminators:
+            raise ValueError(
+                f"start, alone and ramp are {self.start}, {self.alone} and {self.ramp}, expected 0 or more, "
+                "and at least one discriminator"
+            )
+
+    def ramp_at(self, step: int) -> float:
+        """Factor of the two weights at a step, 0 to 1."""
+        done = step + 1 - self.start - self.alone
+        return min(1.0, max(0.0, done / max(1, self.ramp)))
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides a training run.
 
@@ -175,6 +257,9 @@ class Recipe:
         loss: the loss.
         optimizer: the optimizer.
         schedule: length and phases.
+        adversarial: discriminators and when they come in; None trains without.
+        warm_start: tokenizer or checkpoint whose weights the run begins with
+            (`audiotokens.training.warm_start`).
     """
 
     name: str
@@ -193,12 +278,19 @@ class Recipe:
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    adversarial: AdversarialConfig | None = None
+    warm_start: str | None = None
 
     def __post_init__(self) -> None:
         if min(self.log_every, self.checkpoint_every, self.keep_checkpoints) < 1:
             raise ValueError("log_every, checkpoint_every and keep_checkpoints must be at least 1")
         if self.validate_every and not self.data.validation_files:
             raise ValueError("validate_every needs data.validation_files of 1 or more")
+        if self.adversarial and self.adversarial.start < self.schedule.unquantized:
+            raise ValueError(
+                f"adversarial.start is {self.adversarial.start}, expected at least schedule.unquantized "
+                f"({self.schedule.unquantized})"
+            )
 
     def extended(self, steps: int) -> Recipe:
         """Return the recipe with a warm restart after its end that lasts until `steps` in total.
@@ -236,7 +328,7 @@ def check_same_run(stored: object, recipe: Recipe, *, where: str, step: int = 0)
     """Check that a checkpoint's recipe describes the same run as `recipe`.
 
     Later extensions may be new, and so may be the length and the cooldown of a run that has not begun to
-    cool down.
+    cool down, and an adversarial phase that has not begun.
 
     Args:
         stored: the recipe of the checkpoint, as plain values.
@@ -252,7 +344,10 @@ def check_same_run(stored: object, recipe: Recipe, *, where: str, step: int = 0)
     if 0 < step <= min(before.schedule.open_until, recipe.schedule.open_until):
         for key in ("steps", "cooldown"):
             old["schedule"][key] = new["schedule"][key]
-    free = ("log_every", "checkpoint_every", "keep_checkpoints", "validate_every")
+    starts = [either.adversarial.start for either in (before, recipe) if either.adversarial]
+    if 0 < step <= min(starts, default=0):
+        old["adversarial"] = new["adversarial"]
+    free = ("log_every", "checkpoint_every", "keep_checkpoints", "validate_every", "warm_start")
     old["codec"] = {**new["codec"], **old["codec"]}
     known, given = old["schedule"].pop("extensions"), new["schedule"].pop("extensions")
     changed = [key for key in new if key not in free and old[key] != new[key]]

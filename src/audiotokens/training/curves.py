@@ -18,6 +18,9 @@ PANELS = (
     ("SI-SDR of all books, dB", ("si_sdr",)),
     ("perplexity, first and last book", ("perplexity_first", "perplexity_last")),
     ("validation loss", ("validation_loss",)),
+    ("losses of codec and discriminators", ("adversarial", "discriminator_loss")),
+    ("feature matching", ("feature_matching",)),
+    ("share judged right", ("real_right", "fake_right")),
 )
 _COLORS = ("#2a6fbb", "#d1603d")
 _WIDTH, _HEIGHT, _MARGIN = 420, 170, 46

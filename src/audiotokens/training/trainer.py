@@ -19,6 +19,7 @@ from audiotokens.codec import Codec, CodecOutput
 from audiotokens.config import to_dict
 from audiotokens.errors import ConfigError, TrainingError
 from audiotokens.training import checkpoint as checkpoints
+from audiotokens.training.adversary import Adversary, Part, total
 from audiotokens.training.config import Recipe, check_same_run
 from audiotokens.training.curves import append_record, read_records, truncate_log, write_curves
 from audiotokens.training.data import Ahead, Crops, PackedAudio
@@ -59,6 +60,10 @@ class Trainer:
         self.codec = codec.to(device).train()
         self.average = Average(self.codec, recipe.average_decay)
         self.optimizer = make_optimizer(self.codec, recipe.optimizer)
+        bfloat16, adversarial = recipe.precision == "bfloat16", recipe.adversarial
+        self.adversary = (
+            Adversary(adversarial, self.codec, seed=recipe.seed, bfloat16=bfloat16) if adversarial else None
+        )
         self.criterion = ReconstructionLoss(audio.sample_rate).to(device)
         self.prefixes = codec.spec.legal_prefixes
         crops = Crops(audio, recipe.data, prefixes=self.prefixes, seed=recipe.seed)
@@ -105,27 +110,33 @@ class Trainer:
         waveform = torch.from_numpy(batch.waveform).to(self.device)
         books = torch.from_numpy(batch.num_codebooks).to(self.device)
         self._set_learning_rate(step)
-        output, terms = self.evaluate(
+        learn_books = self.adversary is None or self.adversary.prepare(step, self.average)
+        output, terms, parts = self.evaluate(
             self.codec, waveform, books, quantize=step >= recipe.schedule.unquantized
         )
-        loss = terms["loss"]
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        if self.adversary is not None and step >= self.adversary.config.start:
+            share = learning_rate_share(recipe.schedule, step)
+            terms |= self.adversary.backward(step, waveform[:, None], output.waveform, books, parts, share)
+        else:
+            terms["loss"].backward()
         terms["gradient_norm"] = torch.nn.utils.clip_grad_norm_(
             self.codec.parameters(), recipe.optimizer.clip_norm
         )
         self.optimizer.step()
-        self._learn_books(output, books)
+        self._learn_books(output, books, update=learn_books)
         self.step += 1
         self.average.update(step)
         self._record(terms, output, waveform, books)
 
     def evaluate(
         self, codec: Codec, waveform: Tensor, books: Tensor, *, quantize: bool
-    ) -> tuple[CodecOutput, dict[str, Tensor]]:
-        """Reconstruct crops `[B, T]` with `books` `[B]` books each; return the output and the loss by terms.
+    ) -> tuple[CodecOutput, dict[str, Tensor], dict[str, Part]]:
+        """Reconstruct crops `[B, T]` with `books` `[B]` books each.
 
-        The term "loss" is the weighted sum of the others at the present step.
+        Returns:
+            The output; the terms of the loss by name, "loss" being the whole loss of the present step; and
+            the parts that it is the weighted sum of.
         """
         recipe, weights = self.recipe, self.recipe.loss
         bfloat16 = recipe.precision == "bfloat16"
@@ -136,16 +147,16 @@ class Trainer:
         used = books if quantize else torch.full_like(books, self.prefixes[-1])
         terms = {name: term.mean() for name, term in per_crop.items()}
         share = complex_weight(used, self.prefixes[-1])
-        loss = (
-            weights.complex_stft * (share * per_crop["complex_stft"]).mean()
-            + weights.log_mel * terms["log_mel"]
-        )
+        parts = {
+            "complex_stft": Part(weights.complex_stft, (share * per_crop["complex_stft"]).mean()),
+            "log_mel": Part(weights.log_mel, terms["log_mel"]),
+        }
         if loudness > 0:
-            loss = loss + loudness * terms["loudness"]
+            parts["loudness"] = Part(loudness, terms["loudness"])
         if output.quantized is not None and output.quantized.losses:
             terms["commitment"] = torch.stack(list(output.quantized.losses.values())).sum()
-            loss = loss + weights.commitment * terms["commitment"]
-        return output, {"loss": loss, **terms}
+            parts["commitment"] = Part(weights.commitment, terms["commitment"])
+        return output, {"loss": total(parts), **terms}, parts
 
     def _per_crop(self, books: Tensor) -> Tensor | None:
         return books if len(self.prefixes) > 1 else None
@@ -161,10 +172,11 @@ class Trainer:
         self._start = []
         self.average.reset()
 
-    def _learn_books(self, output: CodecOutput, books: Tensor) -> None:
+    def _learn_books(self, output: CodecOutput, books: Tensor, *, update: bool) -> None:
         schedule = self.recipe.schedule
         if output.quantized is not None:
-            self.codec.quantizer.update(output.quantized.statistics)
+            if update:
+                self.codec.quantizer.update(output.quantized.statistics)
             self.usage.update(output.quantized.codes, books)
         elif self.step >= schedule.unquantized - schedule.start_latents:
             latents = output.latents.detach().float()
@@ -242,7 +254,7 @@ class Trainer:
             for label, number in (("validation_loss", self.prefixes[-1]), ("validation_loss_middle", middle)):
                 books = torch.full((len(waveform),), number, device=self.device)
                 quantize = self.step > self.recipe.schedule.unquantized
-                _, terms = self.evaluate(self.average.codec, waveform, books, quantize=quantize)
+                _, terms, _ = self.evaluate(self.average.codec, waveform, books, quantize=quantize)
                 sums[label] = sums.get(label, 0.0) + float(terms["loss"]) / _VALIDATION_BATCHES
         return sums
 
@@ -255,6 +267,7 @@ class Trainer:
             **{f"average.{name}": tensor for name, tensor in self.average.tensors().items()},
             **{f"optimizer.{name}": t for name, t in checkpoints.optimizer_tensors(self.optimizer).items()},
             **checkpoints.start_latents(self._start),
+            **(self.adversary.tensors(self.step) if self.adversary else {}),
         }
         checkpoints.write_checkpoint(
             self.output / "checkpoints",
@@ -304,6 +317,8 @@ class Trainer:
         )
         checkpoints.restore_tensors(self.average.tensors(), stored.part("average."), stored.path)
         checkpoints.restore_optimizer(self.optimizer, stored.part("optimizer."))
+        if self.adversary:
+            self.adversary.restore(stored.tensors, stored.step, stored.path)
         waiting = stored.part("start.")
         self._start = [waiting[name].to(self.device) for name in sorted(waiting)]
         self.step = stored.step

@@ -1,4 +1,4 @@
-"""Watch a run: use of the books, phase collapse, numbers that are not finite."""
+"""Watch a run: use of the books, phase collapse, discriminators that win or know nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from torch import Tensor
 COLLAPSE_SHARE = 0.05
 PHASE_ERROR = 0.015
 PHASE_SI_SDR = -8.0
+JUDGED_RIGHT_MOST = 0.97
+JUDGED_RIGHT_LEAST = 0.52
 _MIN_CODES = 4
+_MIN_JUDGED = 10
 
 
 class CodeUsage:
@@ -86,6 +89,7 @@ class Watch:
         self._start = start
         self._active: set[str] = set()
         self._phase: tuple[float, float] | None = None
+        self._judged: tuple[int, float] = (0, 0.0)
 
     def warnings(self, step: int, usage: CodeUsage, figures: Mapping[str, float]) -> list[str]:
         """Return new warnings.
@@ -93,7 +97,8 @@ class Watch:
         Args:
             step: of the run.
             usage: of the books.
-            figures: "relative_error" and "si_sdr" of crops that use all books, where known.
+            figures: "relative_error" and "si_sdr" of crops that use all books, where known; in an adversarial
+                phase also "adversarial", "real_right" and "fake_right".
         """
         if step < self._start:
             return []
@@ -107,6 +112,7 @@ class Watch:
                 f"phase collapse: relative quantization error under {PHASE_ERROR} and SI-SDR under "
                 f"{PHASE_SI_SDR:.0f} dB; start again with more steps without quantizer and without loudness"
             )
+        found |= self._adversary_warnings(figures)
         new = sorted(found - self._active)
         self._active = found
         return new
@@ -118,3 +124,25 @@ class Watch:
         before = self._phase or now
         self._phase = (0.9 * before[0] + 0.1 * now[0], 0.9 * before[1] + 0.1 * now[1])
         return self._phase[0] < PHASE_ERROR and self._phase[1] < PHASE_SI_SDR
+
+    def _adversary_warnings(self, figures: Mapping[str, float]) -> set[str]:
+        # While the discriminators learn alone there is no adversarial term, and they should win.
+        if "adversarial" not in figures:
+            return set()
+        now = (figures["real_right"] + figures["fake_right"]) / 2
+        seen, before = self._judged
+        right = 0.9 * before + 0.1 * now if seen else now
+        self._judged = (seen + 1, right)
+        if seen + 1 < _MIN_JUDGED:
+            return set()
+        if right > JUDGED_RIGHT_MOST:
+            return {
+                f"the discriminators win: they judge over {JUDGED_RIGHT_MOST:.0%} right and teach little; "
+                "lower their learning rate, or raise the adversarial weight"
+            }
+        if right < JUDGED_RIGHT_LEAST:
+            return {
+                f"the discriminators collapse: they judge under {JUDGED_RIGHT_LEAST:.0%} right, as chance; "
+                "raise their learning rate or their steps alone, or lower the adversarial weight"
+            }
+        return set()
