@@ -39,8 +39,8 @@ class Anchor(ABC):
         definition: one sentence with all options and package versions; part of the results and of cache keys.
         kind: "anchor" (a system to compare with) or "calibration" (a treatment with known effect).
         nominal_bitrate: bits per second that were asked for; None where nothing is coded.
-        align: whether the comparison removes the delay. False for treatments that show what a delay does, and
-            for those that have none to find.
+        align: whether the comparison removes the delay. False for treatments that show what a delay does,
+            and where a correlation has nothing to find.
     """
 
     name: str
@@ -55,5 +55,5 @@ class Anchor(ABC):
         """Take float32 `[C, T]` through the system.
 
         The result is never shorter than the input by more than one frame of the system and not aligned: the
-        comparison finds and removes its delay like that of any tokenizer.
+        comparison finds and removes its delay like that of any tokenizer, if `align` is true.
         """

@@ -15,6 +15,11 @@ from audiotokens.errors import AudioTokensError, MissingExtraError
 from audiotokens.evaluation.anchors.coder import SpeechCoder, from_int16
 
 _MODES = {"700C": 700, "1200": 1200, "1300": 1300, "1600": 1600, "2400": 2400, "3200": 3200}
+_DELAY, _DELAY_700C = 160, 240
+"""Delay in samples: from the middle of the analysis window to the middle of the synthesis window.
+
+A shift search over eight speakers has its highest mean ESTOI at the same places, within 10 samples.
+"""
 _DECODER = Path(__file__).with_name("codec2_decoder.py")
 
 
@@ -33,19 +38,21 @@ class Codec2(SpeechCoder):
     """
 
     sample_rate = 8000
+    align = False
 
     def __init__(self, mode: str) -> None:
         if mode not in _MODES:
             raise AudioTokensError(f'Codec2 has no mode "{mode}"; choose one of {", ".join(_MODES)}')
         self._codec2 = _pycodec2()
         self._mode = _MODES[mode]
+        self.delay = _DELAY_700C if mode == "700C" else _DELAY
         self.nominal_bitrate = self._mode
         self.name = f"codec2-{mode.lower()}"
         self.title = f"Codec2 {mode}"
         self.definition = (
             f"Codec2 mode {mode}, package pycodec2 {version('pycodec2')}, one channel of int16 at 8 kHz "
-            f"({RESAMPLER}), the last frame filled with zeros, each recording decoded in a fresh process; "
-            "bits of whole frames, packed without gaps"
+            f"({RESAMPLER}), its delay of {self.delay} samples taken out, the last frame filled with zeros, "
+            "each recording decoded in a fresh process; bits of whole frames, packed without gaps"
         )
 
     def encode(self, samples: np.ndarray) -> bytes:

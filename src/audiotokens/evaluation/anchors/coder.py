@@ -28,10 +28,13 @@ class SpeechCoder(Anchor):
 
     Attributes:
         sample_rate: at which the codec runs, in Hz. Input is mixed to one channel and resampled to it.
+        delay: samples at `sample_rate` by which the codec is known to be late; taken out here. It is set for
+            codecs that change phases, where a correlation misleads; `align` is then false.
         timed: whether wall times mean something; not so where a process is started for every recording.
     """
 
     sample_rate: int
+    delay: int = 0
     timed: bool = False
 
     @abstractmethod
@@ -40,7 +43,7 @@ class SpeechCoder(Anchor):
 
     @abstractmethod
     def decode(self, coded: bytes) -> np.ndarray:
-        """Return float32 `[N]` at `sample_rate`, from a fresh state, where N is at least the T coded."""
+        """Return float32 `[N]` at `sample_rate`, from a fresh state, N at least as large as the T coded."""
 
     def count_bytes(self, coded: bytes) -> int:
         """Return the size of the coded frames in what `encode` gave, without their container."""
@@ -54,16 +57,17 @@ class SpeechCoder(Anchor):
         """
         start = time.perf_counter()
         samples = resample(mix_to_channels(waveform, 1), sample_rate, self.sample_rate)[0]
-        coded = self.encode(to_int16(samples))
+        coded = self.encode(to_int16(np.pad(samples, (0, self.delay))))
         encode_seconds = time.perf_counter() - start
         num_bytes = self.count_bytes(coded)
         start = time.perf_counter()
         output = self.decode(coded)
         decode_seconds = time.perf_counter() - start
-        if len(output) < len(samples):
-            raise DamagedError(f"{self.name}: {len(samples)} samples were coded, {len(output)} were decoded")
+        num_samples = len(samples) + self.delay
+        if len(output) < num_samples:
+            raise DamagedError(f"{self.name}: {num_samples} samples were coded, {len(output)} were decoded")
         return Coded(
-            waveform=output[None, : len(samples)],
+            waveform=output[None, self.delay : num_samples],
             sample_rate=self.sample_rate,
             num_bytes=num_bytes,
             encode_seconds=encode_seconds if self.timed else None,

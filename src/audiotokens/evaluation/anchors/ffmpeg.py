@@ -83,6 +83,8 @@ class AmrNarrowBand(SpeechCoder):
     """
 
     sample_rate = 8000
+    delay = 40  # the look-ahead of 5 ms, 3GPP TS 26.090 section 4.2
+    align = False
 
     def __init__(self, bitrate: int) -> None:
         if bitrate not in _AMR_BYTES:
@@ -97,8 +99,8 @@ class AmrNarrowBand(SpeechCoder):
         self.title = f"AMR-NB {bitrate / 1000:g} kbit/s"
         self.definition = (
             f"AMR narrow band, {bitrate} bit/s, OpenCORE of ffmpeg {version}, no DTX, one channel of int16 "
-            f"at 8 kHz ({RESAMPLER}); bytes of speech frames in whole bytes, each with its header byte "
-            "(RFC 4867 section 5.3), without the file header"
+            f"at 8 kHz ({RESAMPLER}), its delay of {self.delay} samples taken out; bytes of speech frames "
+            "in whole bytes, each with its header byte (RFC 4867 section 5.3), without the file header"
         )
 
     def encode(self, samples: np.ndarray) -> bytes:

@@ -176,9 +176,11 @@ class AnotherUtterance(Anchor):
     align = False
 
     def __init__(self, files: Sequence[str | Path]) -> None:
-        self._files = find_files(files)
+        self._files = find_files(files) if files else []
         if len(self._files) < 2:
-            raise AudioTokensError(f"{self.name}: needs two recordings at least, found {len(self._files)}")
+            raise AudioTokensError(
+                f"{self.name}: needs two files at least, found {len(self._files)}: give files"
+            )
         self._recordings: dict[bytes, AudioFile] = {}
         self.definition = f"{type(self).definition}; the list is {_list_digest(self._files)}"
 
