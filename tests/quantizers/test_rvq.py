@@ -5,6 +5,7 @@ import torch
 
 from audiotokens.nn.exact import first_equal, nearest, nearest_float64
 from audiotokens.quantizers import ResidualVectorQuantizer, RVQConfig
+from audiotokens.quantizers.rvq import _smallest
 
 
 def quantizer(**changes: object) -> ResidualVectorQuantizer:
@@ -199,3 +200,10 @@ def test_prefix_offsets_tell_how_many_books_were_used() -> None:
         assert torch.allclose(quantized.latents[item], expected, atol=1e-5)
     quantized.latents.sum().backward()
     assert rvq.offsets.grad is not None and torch.equal(rvq.offsets.grad, torch.full((3, 6), 200.0))
+
+
+@pytest.mark.parametrize("count", [1, 4, 7])
+def test_the_smallest_scores_are_found_by_groups(count: int) -> None:
+    scores = torch.rand(300, 512, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    scores[:, :40] -= 0.5
+    assert torch.equal(_smallest(scores, count), scores.topk(count, largest=False).indices)
