@@ -64,6 +64,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     audiotokens.write_audio(tmp_path / "in" / "one.wav", tone, 16000)
     audiotokens.write_audio(tmp_path / "in" / "deep" / "two.flac", np.stack([tone, tone]), 22050)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AUDIOTOKENS_CACHE", str(tmp_path / "cache"))
     return tmp_path
 
 

@@ -17,6 +17,7 @@ import audiotokens
 from audiotokens import training
 from audiotokens.cli.manifest import Condition, select, spread
 from audiotokens.errors import AudioTokensError
+from audiotokens.evaluation.systems import Named
 
 Run = Callable[..., Result]
 
@@ -43,6 +44,8 @@ def data(folder: Path) -> Path:
         (["split=test"], None, ["one.wav", "three.wav"]),
         (["corpus=Libri*", "split = test"], None, ["one.wav"]),
         (["corpus!=Libri*"], None, ["three.wav"]),
+        (["corpus=* other | Other"], None, ["deep/two.flac", "three.wav"]),
+        (["corpus!=* other|Other"], None, ["one.wav"]),
         ([], 2, ["one.wav", "deep/two.flac"]),
     ],
 )
@@ -90,23 +93,59 @@ def test_compare_passes_its_options_on(
     asked: dict[str, Any] = {}
 
     def compare(tokenizers: list[Any], files: list[Path], **options: Any) -> None:
-        asked.update(options, names=[t.spec.name for t in tokenizers], files=files)
+        asked.update(options, names=tokenizers, files=files)
         raise AudioTokensError("enough")
 
     monkeypatch.setattr(importlib.import_module("audiotokens.evaluation.compare"), "compare", compare)
     options = ["-k", "1,3", "--metrics", "a,b", "--domain", "music", "--threads", 2, "-j", 3, "--seed", 4]
+    options += [
+        "--anchors",
+        "all,original",
+        "--calibration",
+        "--lyra",
+        "l",
+        "--unquantized",
+        "--by",
+        "corpus",
+    ]
+    options += ["--against", "original", "--cache", "c", "--fast", "--search-width", 8]
     run("compare", "in", "-m", plugin, plugin, "--limit", 2, *options, code=2)
     del asked["progress"]
     assert asked == {
-        "names": [plugin],
+        "names": [Named(plugin, False, "cpu", 8)],
         "files": [Path("in/one.wav"), Path("in/three.wav")],
         "num_codebooks": (1, 3),
         "metrics": ["a", "b"],
+        "anchors": ["available", "original", "calibration"],
+        "lyra": "l",
+        "unquantized": True,
+        "against": "original",
+        "by": "corpus",
+        "cache": "c",
         "domain": "music",
         "threads": 2,
         "jobs": 3,
         "seed": 4,
     }
+    run("compare", "in", "-m", plugin, "--no-cache", code=2)
+    assert asked["cache"] is None
+    run("compare", "in", "-m", plugin, code=2)
+    assert asked["cache"] == Path("cache/compare").absolute()
+    assert (asked["anchors"], asked["against"], asked["by"]) == ([], None, "domain")
+
+
+def test_compare_beside_anchors_twice_with_one_cache(data: Path, plugin: str, run: Run) -> None:
+    asked = ["--metrics", "si-sdr", "--data", "in", "--split", "test", "--anchors", "original,lowpass-4k"]
+    asked += ["--against", "lowpass-4k", "--by", "corpus", "--markdown"]
+    first = run("compare", plugin, *asked).stdout
+    assert "**speech, Libri clean: 1 files" in first
+    assert "**speech, Other: difference to Original below 4 kHz, file by file**" in first
+    entries = sorted(Path("cache").rglob("*.json"))
+    # two files and what was learned, for three systems
+    assert len(entries) == 9
+    before = [entry.stat().st_mtime_ns for entry in entries]
+    assert run("compare", plugin, *asked).stdout == first
+    assert [entry.stat().st_mtime_ns for entry in sorted(Path("cache").rglob("*.json"))] == before
 
 
 def test_compare_goes_on_after_a_bad_file(data: Path, plugin: str, run: Run) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 import numpy as np
@@ -24,6 +24,7 @@ from audiotokens.cli.options import (
     json_option,
     progress_option,
     search_option,
+    switch,
 )
 from audiotokens.cli.progress import ProgressBar
 from audiotokens.cli.text import print_json
@@ -32,6 +33,7 @@ from audiotokens.errors import AudioTokensError
 if TYPE_CHECKING:
     from audiotokens.evaluation.report import Example
     from audiotokens.evaluation.results import Comparison
+    from audiotokens.evaluation.systems import Named
     from audiotokens.tokenizer import Tokenizer
 
 _COUNT = click.IntRange(min=1)
@@ -92,9 +94,30 @@ class Measuring:
     codebooks: tuple[int, ...] | None
     metrics: str | None
     domain: str | None
+    by: Literal["domain", "corpus"]
     threads: int
     jobs: int
     seed: int
+    cache: str | None
+    no_cache: bool
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What stands beside the tokenizers."""
+
+    anchors: str | None
+    calibration: bool
+    lyra: str | None
+    unquantized: bool
+    against: str | None
+
+    @property
+    def names(self) -> list[str]:
+        """The anchors, as `get_anchors` takes them."""
+        # "all" is what can run here: the comparison says what is left out
+        given = ["available" if name == "all" else name for name in _listed(self.anchors)]
+        return [*given, *(["calibration"] if self.calibration else [])]
 
 
 @dataclass(frozen=True)
@@ -106,6 +129,7 @@ class Writing:
     output: str | None
     force: bool
     as_json: bool
+    markdown: bool
     progress: bool
 
 
@@ -124,9 +148,25 @@ class Writing:
     ),
     click.option("--metrics", metavar="LIST", help="Ids of measures, separated by commas; default: all."),
     click.option("--domain", help="Of files that no manifest knows: speech, music or sound."),
-    choice("--threads", default=1, kind=_COUNT, text="Threads of the timed code."),
-    choice("-j", "--jobs", default=1, kind=_COUNT, text="Processes for the measures."),
+    choice("--by", default="domain", kind=click.Choice(["domain", "corpus"]), text="What gets a table."),
+    choice("--threads", default=1, kind=_COUNT, text="Threads of each process."),
+    choice("-j", "--jobs", default=1, kind=_COUNT, text="Processes that code and measure."),
     choice("--seed", default=0, text="Of the bootstrap."),
+    click.option("--cache", metavar="FOLDER", help="Remembers what was found; default: the user's cache."),
+    switch("--no-cache", text="Measure everything anew and remember nothing."),
+)
+@gathered(
+    Beside,
+    "beside",
+    click.option(
+        "--anchors", metavar="LIST", help="Codecs to stand beside, as opus,lyra-3.2k; all: what can run here."
+    ),
+    switch("--calibration", text="Treatments of the original with known effect."),
+    click.option("--lyra", metavar="FOLDER", help="With the three .tflite files of Lyra V2."),
+    switch("--unquantized", text="Latents straight into the decoder, too."),
+    click.option(
+        "--against", metavar="NAME[:BOOKS]", help="A table of differences to this tokenizer or anchor."
+    ),
 )
 @gathered(
     Selection,
@@ -146,6 +186,7 @@ class Writing:
     click.option("-o", "--output", metavar="FILE", help="Write everything that was found as JSON."),
     force_option,
     json_option,
+    switch("--markdown", text="Print the tables as Markdown."),
     progress_option,
 )
 @device_option
@@ -155,6 +196,7 @@ def compare(
     arguments: tuple[str, ...],
     models: tuple[str, ...],
     measuring: Measuring,
+    beside: Beside,
     selection: Selection,
     writing: Writing,
     device: str,
@@ -164,24 +206,26 @@ def compare(
     """Measure tokenizers on real audio, at each number of books.
 
     Every figure comes from tokens that were written, read back and decoded. Give tokenizers and audio files
-    or folders in any order, or the audio with --data. Bit rates are those of the files written.
+    or folders in any order, or the audio with --data. Bit rates are those of the files written. What was
+    found is remembered: a run that was stopped goes on from there.
     """
+    from audiotokens.evaluation.systems import Named
     from audiotokens.evaluation.tables import format_table
 
     for path in filter(None, (writing.report, writing.output)):
         paths.check_free(path, writing.force)
     files = selection.files([argument for argument in arguments if not _is_tokenizer(argument)])
     names = dict.fromkeys([*models, *filter(_is_tokenizer, arguments)] or [DEFAULT_MODEL])
-    tokenizers = [loaded(name, exact, device, search_width) for name in names]
-    found = _measure(tokenizers, files, measuring, writing.progress)
+    tokenizers = [Named(name, exact, device, search_width) for name in names]
+    found = _measure(tokenizers, files, measuring, beside, writing.progress)
     if writing.output:
         found.write_json(writing.output)
     if writing.report:
-        _write_report(writing, found, tokenizers, files)
+        _write_report(writing, found, [loaded(n, exact, device, search_width) for n in names], files)
     if writing.as_json:
         print_json(found.to_dict())
     else:
-        click.echo(format_table(found))
+        click.echo(format_table(found, markdown=writing.markdown))
     _finish(found)
 
 
@@ -192,9 +236,18 @@ def _is_tokenizer(argument: str) -> bool:
     return folder or argument.startswith("hf:") or argument in known_names()
 
 
+def _listed(text: str | None) -> list[str]:
+    return [name.strip() for name in text.split(",")] if text else []
+
+
 def _measure(
-    tokenizers: Sequence[Tokenizer], files: Sequence[Path], measuring: Measuring, progress: bool
+    tokenizers: Sequence[Named],
+    files: Sequence[Path],
+    measuring: Measuring,
+    beside: Beside,
+    progress: bool,
 ) -> Comparison:
+    from audiotokens.evaluation.cache import default_folder
     from audiotokens.evaluation.compare import compare as compare_on
 
     with ProgressBar(progress) as bar:
@@ -202,10 +255,16 @@ def _measure(
             tokenizers,
             files,
             num_codebooks=measuring.codebooks,
-            metrics=measuring.metrics.split(",") if measuring.metrics else None,
+            metrics=_listed(measuring.metrics) or None,
+            anchors=beside.names,
+            lyra=beside.lyra,
+            unquantized=beside.unquantized,
+            against=beside.against,
             domain=measuring.domain,
+            by=measuring.by,
             threads=measuring.threads,
             jobs=measuring.jobs,
+            cache=None if measuring.no_cache else measuring.cache or default_folder(),
             seed=measuring.seed,
             progress=bar.update,
         )
@@ -227,7 +286,8 @@ def _write_report(
     from audiotokens.evaluation.report import write_report
 
     first = tokenizers[0]
-    books = sorted({point.num_codebooks for point in found.points if point.tokenizer == first.spec.name})
+    own = [point for point in found.points if point.tokenizer == first.spec.name]
+    books = sorted({point.num_codebooks for point in own if point.kind == "tokenizer"})
     good = [file for file in files if not any(file.as_posix().endswith(name) for name in found.failed_files)]
     examples = [_example(file, first, books) for file in spread(good, writing.examples)]
     title = " and ".join(tokenizer.spec.name for tokenizer in tokenizers)

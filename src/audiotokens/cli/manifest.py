@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Condition:
-    """What a row must have: `column` matches `pattern` (with * and ?), or does not if not `equal`."""
+    """What a row must have: `column` matches `pattern` (with *, ? and | for "or"), or not if not `equal`."""
 
     column: str
     pattern: str
@@ -38,7 +38,8 @@ class Condition:
 
     def holds(self, row: dict[str, str]) -> bool:
         """Whether a row has what is asked."""
-        return fnmatchcase(row[self.column], self.pattern) == self.equal
+        patterns = self.pattern.split("|")
+        return any(fnmatchcase(row[self.column], pattern.strip()) for pattern in patterns) == self.equal
 
 
 def select(data: str, conditions: Sequence[Condition], limit: int | None = None) -> list[Path]:
