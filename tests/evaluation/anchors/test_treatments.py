@@ -79,7 +79,7 @@ def test_a_shift_costs_what_its_correlation_says(speech: np.ndarray, lag: int) -
     assert estimate_delay(speech[0], anchor.code(speech, RATE).waveform[0], RATE).samples == lag
 
 
-def test_shifts_of_speech_with_noise_are_those_of_the_reference_table(speech: np.ndarray) -> None:
+def test_shifts_of_speech_cost_much(speech: np.ndarray) -> None:
     values = [measured(Shift(lag), speech)["si-sdr"] for lag in (1, 8)]
     assert 4 < values[0] < 16 and values[1] < 0
 

@@ -15,7 +15,7 @@ from audiotokens.evaluation.anchors.ogg import ogg_packets
 _OPUS_OUTPUT_RATE = 48000
 _AMR_MAGIC = b"#!AMR\n"
 _AMR_BYTES = {4750: 12, 5150: 13, 5900: 15, 6700: 17, 7400: 19, 7950: 20, 10200: 26, 12200: 31}
-"""Bytes of a speech frame after its header byte, by bit rate (RFC 4867, table 1, filled to whole bytes)."""
+"""Bytes of a speech frame after its header byte, by bit rate: bits of 3GPP TS 26.101 in whole bytes."""
 
 
 class Opus(SpeechCoder):
@@ -83,7 +83,7 @@ class AmrNarrowBand(SpeechCoder):
     """
 
     sample_rate = 8000
-    delay = 40  # the look-ahead of 5 ms, 3GPP TS 26.090 section 4.2
+    delay = 40  # the look-ahead of 5 ms, 3GPP TS 26.090
     align = False
 
     def __init__(self, bitrate: int) -> None:
