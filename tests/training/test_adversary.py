@@ -16,9 +16,10 @@ import audiotokens
 from audiotokens.config import from_dict, to_dict
 from audiotokens.errors import CheckpointError, ConfigError
 from audiotokens.training import checkpoint as checkpoints
+from audiotokens.training.build import build_codec
 from audiotokens.training.config import AdversarialConfig, Recipe
 from audiotokens.training.data import PackedAudio
-from audiotokens.training.loop import build_codec, train
+from audiotokens.training.loop import train
 from audiotokens.training.trainer import Trainer
 
 TINY_PHASE = {

@@ -14,9 +14,10 @@ import torch
 from audiotokens.config import from_dict
 from audiotokens.errors import CheckpointError, ConfigError, TrainingError
 from audiotokens.training import checkpoint as checkpoints
+from audiotokens.training.build import build_codec
 from audiotokens.training.config import Recipe
 from audiotokens.training.data import PackedAudio
-from audiotokens.training.loop import build_codec, extend, pick_device, train
+from audiotokens.training.loop import extend, pick_device, train
 from audiotokens.training.trainer import Trainer
 
 
@@ -130,6 +131,22 @@ def test_a_finished_run_stays_as_it_is(pack_file: PackedAudio, recipe: Recipe, t
     before = final_tensors(tmp_path)
     run(recipe, pack_file, tmp_path)
     assert all(torch.equal(tensor, before[name]) for name, tensor in final_tensors(tmp_path).items())
+
+
+def test_a_time_limit_stops_resumably(
+    pack_file: PackedAudio, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(recipe, pack_file, tmp_path / "whole")
+    clock = iter(range(100000))
+    with monkeypatch.context() as patch:
+        # Every look at the clock takes a second.
+        patch.setattr("audiotokens.training.trainer.time.monotonic", lambda: float(next(clock)))
+        train(recipe, pack_file.path, tmp_path / "cut", device="cpu", minutes=0.1, progress=False)
+    kept = checkpoints.find_checkpoints(tmp_path / "cut" / "checkpoints")[-1].name
+    assert "step-00000000" < kept < "step-00000012"
+    run(recipe, pack_file, tmp_path / "cut")
+    whole, resumed = final_tensors(tmp_path / "whole"), final_tensors(tmp_path / "cut")
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
 
 
 def test_extending_restarts_the_learning_rate(pack_file: PackedAudio, recipe: Recipe, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from audiotokens.training.build import build_codec
 from audiotokens.training.config import OptimizerConfig, Recipe, ScheduleConfig
-from audiotokens.training.loop import build_codec
 from audiotokens.training.optimize import Average, learning_rate_share, make_optimizer
 
 

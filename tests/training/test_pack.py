@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,22 @@ def test_a_bad_file_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
 def test_loud_samples_are_clipped_not_wrapped(tmp_path: Path) -> None:
     write_audio(tmp_path / "x.wav", np.array([[1.0, -1.0, 0.5]], dtype=np.float32), 16000)
     assert np.abs(read_samples(tmp_path / "x.wav", 16000) - np.array([32767, -32768, 16384])).max() <= 1
+
+
+def test_a_limit_of_size_takes_the_same_files_everywhere(folder: Path, tmp_path: Path) -> None:
+    by_hash = sorted(
+        ["a.flac", "b.wav", "deep/c.wav"], key=lambda name: hashlib.sha256(name.encode()).digest()
+    )
+    whole = pack([folder], tmp_path / "whole.pack", 16000, max_mib=1)
+    assert list(whole.names) == by_hash
+    size = whole.path.stat().st_size
+    same = pack([folder], tmp_path / "same.pack", 16000, max_mib=(size + 20) / 2**20)
+    assert same.path.read_bytes() == whole.path.read_bytes()
+    less = pack([folder], tmp_path / "less.pack", 16000, max_mib=(size - 1) / 2**20)
+    assert list(less.names) == by_hash[:2]
+    assert less.path.stat().st_size <= size - 1
+    with pytest.raises(ConfigError, match=r"alone is larger than 0\.0001 MiB; allow more"):
+        pack([folder], tmp_path / "none.pack", 16000, max_mib=0.0001)
 
 
 @pytest.mark.slow

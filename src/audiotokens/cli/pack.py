@@ -20,6 +20,11 @@ from audiotokens.cli.text import one_line, print_json, size
 @click.option(
     "--filter", "where", multiple=True, metavar="COLUMN=VALUE", help="Further condition on rows; also !=."
 )
+@click.option(
+    "--max-mib",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Take so many of the files, chosen by hashes of their names, that the pack stays below this size.",
+)
 @force_option
 @json_option
 @progress_option
@@ -30,6 +35,7 @@ def pack(
     split: str | None,
     domain: str | None,
     where: tuple[str, ...],
+    max_mib: float | None,
     force: bool,
     as_json: bool,
     progress: bool,
@@ -46,7 +52,13 @@ def pack(
     ]
     with ProgressBar(progress) as bar:
         packed = pack_audio(
-            sources, output, sample_rate, where=conditions, overwrite=force, progress=bar.update
+            sources,
+            output,
+            sample_rate,
+            where=conditions,
+            max_mib=max_mib,
+            overwrite=force,
+            progress=bar.update,
         )
     facts = {
         "output": output,

@@ -24,6 +24,15 @@ from audiotokens.cli.text import one_line, print_json
     "--steps", type=click.IntRange(min=1), help="Stop, resumably, when the run has this many steps."
 )
 @click.option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop, resumably, after this time."
+)
+@click.option(
+    "--from",
+    "start_from",
+    metavar="SOURCE",
+    help="Begin a new run with the weights of a tokenizer (name or folder), of a run or of a checkpoint.",
+)
+@click.option(
     "--device", default="auto", show_default=True, help="Torch device; auto: a GPU where there is one."
 )
 @json_option
@@ -34,6 +43,8 @@ def train(
     output: str,
     resume: bool,
     steps: int | None,
+    minutes: float | None,
+    start_from: str | None,
     device: str,
     as_json: bool,
     progress: bool,
@@ -47,7 +58,17 @@ def train(
 
     started = time.perf_counter()
     shown = progress or sys.stderr.isatty()
-    folder = loop.train(recipe, data, output, resume=resume, device=device, max_steps=steps, progress=shown)
+    folder = loop.train(
+        recipe,
+        data,
+        output,
+        resume=resume,
+        device=device,
+        max_steps=steps,
+        minutes=minutes,
+        start_from=start_from,
+        progress=shown,
+    )
     if as_json:
         print_json({"tokenizer": str(folder), "elapsed": time.perf_counter() - started})
         return

@@ -108,9 +108,7 @@ def restore_tensors(targets: dict[str, Tensor], stored: dict[str, Tensor], path:
     """
     wrong = sorted(set(targets) ^ set(stored)) or [n for n in targets if targets[n].shape != stored[n].shape]
     if wrong:
-        raise CheckpointError(
-            f"{path}: {len(wrong)} tensors do not fit the recipe, the first is {wrong[0]}"
-        )
+        raise CheckpointError(f"{path}: {len(wrong)} tensors do not fit the recipe, the first is {wrong[0]}")
     for name, tensor in targets.items():
         tensor.copy_(stored[name])
 

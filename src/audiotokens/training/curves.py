@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -47,7 +48,9 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 def truncate_log(path: Path, step: int) -> None:
     """Drop the records after `step`, which a resumed run writes again."""
     kept = [record for record in read_records(path) if record.get("step", 0) <= step]
-    path.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+    fresh = path.with_name(path.name + ".partial")
+    fresh.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+    os.replace(fresh, path)
 
 
 def write_curves(records: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:

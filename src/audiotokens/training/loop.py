@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +10,14 @@ import torch
 
 from audiotokens.codec import Codec
 from audiotokens.config import from_dict
-from audiotokens.errors import ConfigError, NotOfferedError
+from audiotokens.errors import ConfigError
+from audiotokens.training.build import build_codec
 from audiotokens.training.checkpoint import find_checkpoints, read_checkpoint
 from audiotokens.training.config import Recipe, read_recipe
 from audiotokens.training.data import open_pack
 from audiotokens.training.progress import Progress
 from audiotokens.training.trainer import Trainer
+from audiotokens.training.warm_start import describe, warm_start
 
 
 def train(
@@ -26,6 +28,8 @@ def train(
     resume: bool = True,
     device: str = "auto",
     max_steps: int | None = None,
+    minutes: float | None = None,
+    start_from: str | Path | None = None,
     progress: bool = True,
 ) -> Path:
     """Train a tokenizer.
@@ -37,6 +41,9 @@ def train(
         resume: go on from the newest checkpoint in `output`; False refuses a folder that has one.
         device: "cpu", "cuda", or "auto" (a GPU where there is one).
         max_steps: stop, resumably, when the run has this many steps.
+        minutes: stop, resumably, after this time.
+        start_from: instead of the recipe's `warm_start`: a tokenizer (name or folder), a run's folder or a
+            checkpoint whose weights a new run begins with; a run that has a checkpoint of its own ignores it.
         progress: print progress on stderr.
 
     Returns:
@@ -45,18 +52,34 @@ def train(
     Raises:
         ConfigError: a bad recipe, another recipe than the folder's run, or data of another sample rate.
         CheckpointError: damaged data or checkpoint.
+        TokenizerNotFoundError: there is nothing to start from.
         TrainingError: the loss is not finite; the last checkpoint is kept.
 
     Example:
         >>> train("recipes/speech-16k.yaml", "speech.pack", "runs/speech-16k")  # doctest: +SKIP
     """
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
-    audio = open_pack(data)
+    if start_from is not None:
+        recipe = replace(recipe, warm_start=str(start_from))
+    audio, output = open_pack(data), Path(output)
     torch.manual_seed(recipe.seed)
-    trainer = Trainer(build_codec(recipe), recipe, audio, Path(output), device=pick_device(device))
+    codec = build_codec(recipe)
+    if recipe.warm_start is not None and not find_checkpoints(output / "checkpoints"):
+        _warm_start(codec, recipe.warm_start, output, progress=progress)
+    trainer = Trainer(codec, recipe, audio, output, device=pick_device(device))
     trainer.resume(allowed=resume)
     last = recipe.schedule.last if max_steps is None else min(max_steps, recipe.schedule.last)
-    return trainer.run(last, Progress(last, enabled=progress))
+    return trainer.run(last, Progress(last, enabled=progress), minutes=minutes)
+
+
+def _warm_start(codec: Codec, source: str, output: Path, *, progress: bool) -> None:
+    """Take the weights of `source` and leave the report in the folder of the run."""
+    report = describe(warm_start(codec, source))
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / "warm-start.txt"
+    path.write_text(report, encoding="utf-8")
+    if progress:
+        print(f"{report.splitlines()[0]} (see {path})", file=sys.stderr)
 
 
 def extend(
@@ -88,27 +111,6 @@ def extend(
         raise ConfigError(f"{output}: holds no run to extend; start one with train")
     recipe = from_dict(Recipe, read_checkpoint(found[-1]).recipe, where=str(found[-1]))
     return train(recipe.extended(steps), data, output, device=device, progress=progress)
-
-
-def build_codec(recipe: Recipe) -> Codec:
-    """Build the untrained codec that a recipe describes.
-
-    Raises:
-        ConfigError: unknown architecture, or a bad key in `codec`.
-    """
-    from audiotokens.registry import architectures
-
-    if recipe.architecture not in architectures:
-        known = ", ".join(sorted(architectures))
-        raise ConfigError(f'recipe: unknown architecture "{recipe.architecture}"; known: {known}')
-    module, _, attribute = architectures[recipe.architecture].partition(":")
-    family = getattr(importlib.import_module(module), attribute)
-    config = from_dict(family.config_class, recipe.codec, where="recipe.codec")
-    texts = {"training_data": recipe.training_data, "weights_license": recipe.weights_license}
-    codec = family(config, spec=replace(family(config).spec, name=recipe.name, **texts))
-    if not isinstance(codec, Codec):
-        raise NotOfferedError(f'the architecture "{recipe.architecture}" cannot be trained here')
-    return codec
 
 
 def pick_device(name: str) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ def pack(
     sample_rate: int,
     *,
     where: Sequence[str] = (),
+    max_mib: float | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> PackedAudio:
@@ -36,6 +38,8 @@ def pack(
         sample_rate: in Hz; channels are mixed to mono.
         where: conditions "column=value" or "column!=value" on the rows of manifests, all of which must hold.
             Where a manifest has a column "split" and no condition names it, only its train rows are taken.
+        max_mib: largest size in MiB. Files then come in the order of the SHA-256 of their names, which is the
+            same everywhere and mixes all sources, up to the first that does not fit.
         overwrite: whether an existing file may be replaced.
         progress: called with files done and files in all.
 
@@ -43,7 +47,8 @@ def pack(
         The packed file, opened.
 
     Raises:
-        ConfigError: nothing to pack, a bad condition, an unknown column, or an existing output.
+        ConfigError: nothing to pack, or nothing that fits; a bad condition; an unknown column; an existing
+            output.
         AudioError: a file cannot be decoded.
 
     Example:
@@ -57,9 +62,11 @@ def pack(
         raise ConfigError(
             f"found no audio in {', '.join(map(str, sources))}; expected files, folders or manifests"
         )
+    if max_mib is not None:
+        files.sort(key=lambda file: hashlib.sha256(file[0].encode()).digest())
     partial = output.with_name(output.name + ".partial")
     try:
-        _write(files, partial, sample_rate, progress)
+        _write(files, partial, sample_rate, max_mib, progress)
         os.replace(partial, output)
     finally:
         partial.unlink(missing_ok=True)
@@ -114,19 +121,34 @@ def _parse_condition(text: str) -> tuple[str, bool, str]:
 
 
 def _write(
-    files: Sequence[tuple[str, Path]], path: Path, sample_rate: int, progress: Progress | None
+    files: Sequence[tuple[str, Path]],
+    path: Path,
+    sample_rate: int,
+    max_mib: float | None,
+    progress: Progress | None,
 ) -> None:
-    digest, index = hashlib.sha256(), []
+    limit = math.inf if max_mib is None else max_mib * 2**20
+    digest = hashlib.sha256()
+    index: list[tuple[str, int]] = []
+    header_size = len(_header(sample_rate, digest.hexdigest(), []))
     with path.open("wb") as file:
         file.write(bytes(HEAD.size))
         for done, (name, source) in enumerate(files, start=1):
             samples = read_samples(source, sample_rate)
             data = samples.tobytes()
+            index.append((name, len(samples)))
+            header_size += len(json.dumps(index[-1:], ensure_ascii=False).encode())
+            if file.tell() + len(data) + header_size > limit:
+                index.pop()
+                break
             file.write(data)
             digest.update(data)
-            index.append((name, len(samples)))
             if progress is not None:
                 progress(done, len(files))
+        if not index:
+            raise ConfigError(
+                f"{files[0][0]} alone is larger than {max_mib} MiB; allow more, or choose other files"
+            )
         place = file.tell()
         text = _header(sample_rate, digest.hexdigest(), index)
         file.write(text)

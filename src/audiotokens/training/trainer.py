@@ -6,6 +6,7 @@ that was stopped anywhere and resumed equals an uninterrupted one; on a CPU with
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -75,14 +76,18 @@ class Trainer:
         self._sums: dict[str, Tensor] = {}
         self._since = (0, time.monotonic())
 
-    def run(self, last: int, progress: Progress) -> Path:
-        """Train until `last` steps are done, then write a checkpoint and the tokenizer; return its folder."""
+    def run(self, last: int, progress: Progress, *, minutes: float | None = None) -> Path:
+        """Train until `last` steps are done, then write a checkpoint and the tokenizer; return its folder.
+
+        After `minutes` it does so with the steps done by then.
+        """
         recipe = self.recipe
+        end = math.inf if minutes is None else time.monotonic() + 60 * minutes
         # Gradients of quiet crops are full of denormal numbers, on which FFTs and products are several times
         # slower.
         torch.set_flush_denormal(True)
         try:
-            while self.step < last:
+            while self.step < last and time.monotonic() < end:
                 self.train_step()
                 if self.step % recipe.log_every == 0 or self.step == last:
                     progress.show(self._log())
