@@ -10,11 +10,12 @@ OUTPUT := outputs/demo
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
-.PHONY: demo test slow check docs clean help
+.PHONY: demo test slow check docs judges clean help
 
 help:
 	@echo "make demo [AUDIO=path]  encode, decode and measure audio; write $(OUTPUT)/report.html"
 	@echo "make test               run the quick tests"
+	@echo "make judges             install what the group \"judges\" of measures needs"
 	@echo "make slow               run the slow tests"
 	@echo "make check              lint and type-check"
 	@echo "make docs               build the documentation into site/"
@@ -36,6 +37,11 @@ check: $(VENV)/.test-ready
 
 docs: $(VENV)/.test-ready
 	@$(BIN)/zensical build --strict --clean
+
+# The second line installs without requirements: they are not used, and some do not install on a current Python.
+judges: $(VENV)/.demo-ready
+	@$(PIP) --editable ".[visqol,mos,speaker,asr,pitch]"
+	@$(PIP) --no-deps distillmos xls-r-sqa resemblyzer
 
 clean:
 	@rm -rf $(VENV) site build dist outputs .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

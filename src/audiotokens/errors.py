@@ -55,10 +55,12 @@ class MissingExtraError(AudioTokensError):
     Args:
         purpose: what the dependency is needed for, as the subject of a sentence ("PESQ").
         extra: the extra of this package that brings it ("metrics").
+        command: what must be run besides, where an extra cannot bring everything; empty: nothing.
     """
 
-    def __init__(self, purpose: str, extra: str) -> None:
-        super().__init__(f'{purpose} needs the extra "{extra}": pip install "audiotokens[{extra}]"')
+    def __init__(self, purpose: str, extra: str, *, command: str = "") -> None:
+        more = f" and then {command}" if command else ""
+        super().__init__(f'{purpose} needs the extra "{extra}": pip install "audiotokens[{extra}]"{more}')
 
 
 class TrainingError(AudioTokensError):

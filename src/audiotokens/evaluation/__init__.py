@@ -2,6 +2,7 @@
 
 from audiotokens.evaluation.compare import compare, default_prefixes
 from audiotokens.evaluation.files import AudioFile, find_files
+from audiotokens.evaluation.measures import JUDGES
 from audiotokens.evaluation.metrics import EVALUATION_RATE, METRICS, Metric, get_metrics, register
 from audiotokens.evaluation.results import (
     BookUsage,
@@ -21,6 +22,7 @@ from audiotokens.evaluation.usage import UsageCounter
 
 __all__ = [
     "EVALUATION_RATE",
+    "JUDGES",
     "METRICS",
     "AudioFile",
     "BookUsage",

@@ -111,11 +111,11 @@ class Metric:
         if self.needs_transcript and not transcript:
             raise MetricError(f"{self.id}: what is said in this file is not known; a transcript is needed")
         spoken = (transcript,) if self.needs_transcript else ()
-        found = self.function(reference, output, EVALUATION_RATE, *spoken)
-        value, weight = found if isinstance(found, Measured) else Measured(found)
-        if math.isnan(value):
+        result = self.function(reference, output, EVALUATION_RATE, *spoken)
+        measured = result if isinstance(result, Measured) else Measured(result)
+        if math.isnan(measured.value):
             raise MetricError(f"{self.id}: the result is not a number")
-        return Measured(float(value), float(weight))
+        return Measured(float(measured.value), float(measured.weight))
 
 
 METRICS: dict[str, Metric] = {}

@@ -103,7 +103,7 @@ def mel_filters(scale: MelScale, sample_rate: int) -> np.ndarray:
     to_mel, to_hertz = (_htk_mel, _htk_hertz) if scale.htk else (_slaney_mel, _slaney_hertz)
     top = to_mel(np.array(sample_rate / 2))
     edges = to_hertz(np.linspace(0.0, float(top), scale.bands + 2))
-    bins = np.linspace(0.0, sample_rate / 2, scale.window // 2 + 1)
+    bins = np.fft.rfftfreq(scale.window, 1 / sample_rate)
     rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
     falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
     filters = np.maximum(0.0, np.minimum(rising, falling))
