@@ -146,7 +146,8 @@ def _difference(difference: Difference | None) -> str:
         return "-"
     decimals = _decimals(difference.metric)
     width = _half_width(difference.low, difference.high, decimals)
-    return f"{difference.mean:+.{decimals}f}{width} {difference.verdict or ''}".rstrip()
+    # without an interval there is nothing to judge
+    return f"{difference.mean:+.{decimals}f}{width} {(width and difference.verdict) or ''}".rstrip()
 
 
 def _half_width(low: float | None, high: float | None, decimals: int) -> str:
