@@ -27,7 +27,16 @@ from audiotokens.evaluation import report, report_images
 from audiotokens.evaluation.loudness import loudness
 from audiotokens.evaluation.report import Example, headline, write_report
 from audiotokens.evaluation.report_audio import CODINGS, Coding, embed, match_loudness
-from audiotokens.evaluation.report_plots import Mark, Series, line_plot, number, octaves, rank_profile, ticks
+from audiotokens.evaluation.report_plots import (
+    Level,
+    Mark,
+    Series,
+    number,
+    octaves,
+    rank_profile,
+    rate_plot,
+    ticks,
+)
 from audiotokens.evaluation.results import BookUsage, Comparison, FileRecord, OperatingPoint, Summary
 from audiotokens.streams import CodeStream, Segment
 from audiotokens.tokens import Tokens
@@ -271,7 +280,10 @@ def test_only_the_own_style_and_script_may_run(parsed: Checker, text: str) -> No
     )
     assert policy is not None and policy.startswith("default-src 'none'")
     folder = files("audiotokens.evaluation") / "page"
-    for name, parts in (("style", ("base.css", "report.css")), ("script", ("sound.js", "players.js"))):
+    for name, parts in (
+        ("style", ("base.css", "report.css")),
+        ("script", ("sound.js", "measures.js", "players.js")),
+    ):
         own = "\n".join((folder / part).read_text(encoding="utf-8") for part in parts)
         assert f"<{name}>{own}</{name}>" in text
         digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
@@ -317,19 +329,23 @@ def test_pictures_share_scale_and_time(parsed: Checker) -> None:
 def test_table_has_means_intervals_and_counts(parsed: Checker) -> None:
     cells = [word.strip() for word in parsed.words]
     assert "0.600" in cells and "[0.475, 0.725], N 9" in cells
-    assert "∞" in cells and "300 / 150" in cells
+    assert "∞" in cells and cells.count("150") == 6
     assert any(word.startswith("5.200 †") or word == "5.200 †" for word in cells)
-    labels = {attributes.get("data-label") for tag, attributes in parsed.elements if tag == "td"}
-    assert {"PESQ-WB", "SI-SDR, dB", "new/metric", "Measured kbit/s"} <= labels
+    assert {"PESQ-WB ↑", "SI-SDR, dB ↑", "new/metric", "kbit/s of .tok files"} <= set(cells)
 
 
 def test_headline_is_the_speech_point_nearest_three_kilobits() -> None:
-    figures = headline(comparison())
-    assert [str(figure) for figure in figures] == [
-        "Bit rate on disk: 3.07 kbit/s (6 books, speech; nominal 3.00)",
+    assert [str(figure) for figure in headline(comparison())] == [
+        "Bit rate: 3.07 kbit/s (6 books, speech; 3.07 on disk)",
         "PESQ-WB: 0.60 (95 % interval [0.47, 0.72], N = 9)",
         "Encode and decode: 100 × real time (on 1 thread of this machine)",
     ]
+    found = comparison()
+    timed = {"payload_bitrate": 3000.0, "processor": "Some CPU"}
+    points = tuple(replace(p, **timed) if p.num_codebooks == 6 else p for p in found.points)
+    figures = [str(figure) for figure in headline(replace(found, points=points))]
+    assert figures[0] == "Bit rate of the codes: 3.00 kbit/s (6 books, speech; 3.07 on disk)"
+    assert figures[2].endswith("(on 1 thread of Some CPU)")
     assert headline(Comparison((), ())) == ()
 
 
@@ -382,12 +398,24 @@ def test_ticks_are_round_and_inside(low: float, high: float, expected: list[floa
     assert number(-2.5) == "\N{MINUS SIGN}2.5" and octaves(0.4, 7.0) == [0.5, 1.0, 2.0, 4.0]
 
 
-def test_line_plot_places_marks_by_value() -> None:
+def centres(plot: str, kind: str) -> list[tuple[float, float]]:
+    found = re.findall(rf'<g class="mark {kind}">.*?translate\(([\d.]+) ([\d.]+)\)', plot)
+    return [(float(x), float(y)) for x, y in found]
+
+
+def test_rate_plot_places_marks_by_value() -> None:
     marks = (Mark(1.0, 2.0, 1.5, 2.5, "a"), Mark(4.0, 3.0, None, None, "b <"))
-    plot = line_plot([Series("x", marks, 0)], label="l", x_label="kbit/s")
-    centres = [(float(x), float(y)) for x, y in re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)"', plot)]
-    assert centres[0][0] < centres[1][0] and centres[0][1] > centres[1][1]
-    assert plot.count('class="interval') == 1 and "band" not in plot and "b &lt;" in plot
+    anchor = Series("codec", (Mark(2.0, 1.0, 0.9, 1.1, "c"), Mark(8.0, 2.0, 1.9, 2.1, "d")), 1, anchor=True)
+    level = Level("uncoded &", 4.0, None, "no rate")
+    plot = rate_plot([Series("x", marks, 0), anchor], [level], label="l", x_label="kbit/s")
+    own, other = centres(plot, "s0"), centres(plot, "anchor")
+    assert own[0][0] < other[0][0] < own[1][0] < other[1][0]
+    assert own[1][1] < own[0][1] == other[1][1] < other[0][1]
+    assert plot.count('class="interval s0"') == 1 and plot.count('class="interval anchor"') == 2
+    assert "band" not in plot and "b &lt;" in plot and "uncoded &amp;</text>" in plot
+    assert re.search(r'class="level anchor" d="M44 ([\d.]+)H', plot)
+    # tokenizers are drawn last, over the anchors
+    assert plot.index('class="line anchor"') < plot.index('class="line s0"')
 
 
 def test_rank_profile_is_relative_to_uniform_use() -> None:

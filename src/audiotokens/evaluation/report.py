@@ -10,7 +10,8 @@ from pathlib import Path
 
 from audiotokens.evaluation.metrics import METRICS
 from audiotokens.evaluation.report_audio import CODINGS, Coding
-from audiotokens.evaluation.report_measures import books_section, measures_section, method_section
+from audiotokens.evaluation.report_measures import measures_section
+from audiotokens.evaluation.report_method import books_section, method_section
 from audiotokens.evaluation.report_players import (
     Example,
     Pictures,
@@ -20,7 +21,14 @@ from audiotokens.evaluation.report_players import (
     listen_section,
 )
 from audiotokens.evaluation.report_shell import MAX_EXAMPLES, MAX_SECONDS, SIZE_LIMIT, assemble, write_page
-from audiotokens.evaluation.report_view import domain_title, format_interval, format_value, metric_title
+from audiotokens.evaluation.report_view import (
+    counted,
+    enumerate_names,
+    format_interval,
+    format_rate,
+    format_value,
+    metric_title,
+)
 from audiotokens.evaluation.results import Comparison, OperatingPoint
 
 __all__ = ["MAX_EXAMPLES", "MAX_SECONDS", "SIZE_LIMIT", "Example", "Figure", "headline", "write_report"]
@@ -52,20 +60,20 @@ class Figure:
 def headline(comparison: Comparison) -> tuple[Figure, ...]:
     """Return bit rate, quality and speed of the first tokenizer at its operating point nearest to 3 kbit/s.
 
-    Taken on speech where there is speech, else on the first domain. The quality is the first measure that was
-    defined there.
+    Taken from the first table of speech where there is one, else from the first table. The quality is the
+    first measure that was defined there.
     """
     point = _headline_point(comparison)
     if point is None:
         return ()
-    where = f"{point.num_codebooks} books, {(domain_title(point.domain)).lower()}"
-    rate = point.measured_bitrate or point.nominal_bitrate or 0.0
+    rate = point.payload_bitrate or point.measured_bitrate or point.nominal_bitrate or 0.0
+    disk = f"; {format_rate(point.measured_bitrate)} on disk" if point.measured_bitrate else ""
     figures = [
         Figure(
-            f"{rate / 1000:.2f}",
+            format_rate(rate),
             "kbit/s",
-            "Bit rate on disk",
-            f"{where}; nominal {(point.nominal_bitrate or 0) / 1000:.2f}",
+            "Bit rate of the codes" if point.payload_bitrate else "Bit rate",
+            f"{counted(point.num_codebooks, 'book')}, {point.point.table.title or 'all recordings'}{disk}",
         )
     ]
     found = [s for m in comparison.metrics if (s := comparison.summary(point.point, m)) is not None]
@@ -84,10 +92,9 @@ def headline(comparison: Comparison) -> tuple[Figure, ...]:
         )
     if point.encode_speed and point.decode_speed:
         speed = 1 / (1 / point.encode_speed + 1 / point.decode_speed)
-        threads = f"{point.threads} thread{'s' if point.threads != 1 else ''}"
-        figures.append(
-            Figure(f"{speed:,.0f}", "× real time", "Encode and decode", f"on {threads} of this machine")
-        )
+        machine = point.processor or "this machine"
+        note = f"on {counted(point.threads, 'thread')} of {machine}"
+        figures.append(Figure(f"{speed:,.0f}", "× real time", "Encode and decode", note))
     return tuple(figures)
 
 
@@ -186,25 +193,22 @@ def _page(
         "navigation": "".join(links),
         "data": data,
     }
-    scripts = ("sound.js", "players.js")
+    scripts = ("sound.js", "measures.js", "players.js")
     return assemble("report.html", ("base.css", "report.css"), scripts, parts)
 
 
 def _lede(comparison: Comparison) -> str:
-    names = list(dict.fromkeys(point.tokenizer for point in comparison.points))
+    names = list(dict.fromkeys(p.tokenizer for p in comparison.points if p.kind == "tokenizer"))
     if not names:
         return "Original recordings beside what their tokens became."
-    largest = {d: max(p.files for p in comparison.points if p.domain == d) for d in comparison.domains}
-    books = len({point.num_codebooks for point in comparison.points})
-    total = sum(largest.values())
+    anchors = {point.tokenizer for point in comparison.points if point.kind == "anchor"}
+    largest = {t: max(p.files for p in comparison.points if p.point.table == t) for t in comparison.tables}
+    books = len({(p.tokenizer, p.num_codebooks) for p in comparison.points if p.kind == "tokenizer"})
+    beside = f", beside {counted(len(anchors), 'anchor')}" if anchors else ""
     return (
-        f"{_enumerate(names)}: {total} recording{'s' if total != 1 else ''} turned into discrete tokens "
-        f"and back at {books} operating point{'s' if books != 1 else ''}."
+        f"{enumerate_names(names)}: {counted(sum(largest.values()), 'recording')} turned into discrete "
+        f"tokens and back at {counted(books, 'operating point')}{beside}."
     )
-
-
-def _enumerate(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _figures(figures: Sequence[Figure]) -> str:
@@ -220,7 +224,7 @@ def _figures(figures: Sequence[Figure]) -> str:
 def _headline_point(comparison: Comparison) -> OperatingPoint | None:
     if not comparison.points:
         return None
-    domain = "speech" if "speech" in comparison.domains else comparison.domains[0]
-    points = [p for p in comparison.points if p.domain == domain]
+    table = next((table for table in comparison.tables if table.domain == "speech"), comparison.tables[0])
+    points = [p for p in comparison.points if p.point.table == table and p.kind == "tokenizer"]
     own = [p for p in points if p.tokenizer == points[0].tokenizer and p.nominal_bitrate]
     return min(own, key=lambda p: abs(math.log((p.nominal_bitrate or 1) / REFERENCE_BITRATE)), default=None)

@@ -1,111 +1,59 @@
-"""The measuring part of the report: rate-distortion plots, tables, book use, and how it was all measured."""
+"""The measuring part of the report: a tab for each table, rate plots, and what stands below them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from html import escape
 
 from audiotokens.evaluation.metrics import METRICS
-from audiotokens.evaluation.report_plots import (
-    SERIES_STYLES,
-    Mark,
-    Series,
-    book_plot,
-    line_plot,
-    marker,
-    rank_profile,
-)
+from audiotokens.evaluation.report_plots import SERIES_STYLES, Level, Mark, Series, marker, rate_plot
+from audiotokens.evaluation.report_tables import calibration_table, cost_table, numbers_table, verdict_table
 from audiotokens.evaluation.report_view import (
-    DomainView,
-    domain_title,
+    Family,
+    TableView,
+    counted,
     format_interval,
+    format_rate,
     format_value,
     metric_title,
+    system_title,
+    table_title,
 )
-from audiotokens.evaluation.results import BookUsage, Comparison, OperatingPoint, Summary
-
-_FIRST = 3
-_NONE = '<span class="none">–</span>'
-_X_LABEL = "kbit/s, measured on the .tok files (log scale)"
+from audiotokens.evaluation.results import Comparison, OperatingPoint, Summary
 
 
 def measures_section(comparison: Comparison) -> str:
-    """Return plots and table of every domain."""
-    parts = [_domain(DomainView.of(comparison, domain)) for domain in comparison.domains]
+    """Return plots and tables, one panel for each table of the comparison; nothing is ever mixed."""
+    views = [TableView.of(comparison, table) for table in comparison.tables]
     return (
         '<section id="measure" aria-labelledby="measure-title"><h2 id="measure-title">Measure</h2>'
         "<p>Means over recordings. Bands and bars are 95&nbsp;% intervals, bootstrapped over speakers or "
-        f"source recordings; without a second speaker there is none.</p>{''.join(parts)}</section>"
+        f"source recordings; without a second speaker there is none.</p>{_tabs(views)}"
+        f"{''.join(_panel(i, view) for i, view in enumerate(views))}</section>"
     )
 
 
-def books_section(comparison: Comparison) -> str:
-    """Return the use of every book at the operating point with the most books, by domain and tokenizer."""
-    groups: dict[tuple[str, str], list[BookUsage]] = {}
-    for usage in comparison.usage:
-        groups.setdefault((usage.domain, usage.tokenizer), []).append(usage)
-    parts = []
-    for i, ((domain, tokenizer), usages) in enumerate(groups.items()):
-        most = max(usage.num_codebooks for usage in usages)
-        cells = _book_cells([usage for usage in usages if usage.num_codebooks == most])
-        parts.append(
-            f"<details{' open' if i == 0 else ''}><summary>{escape(domain_title(domain))} "
-            f"<span>{escape(tokenizer)}, {most} books</span></summary><div>"
-            f'<div class="shelf-of-books">{cells}</div></div></details>'
-        )
-    if not parts:
+def _tabs(views: list[TableView]) -> str:
+    if len(views) < 2:
         return ""
-    return (
-        '<section id="books" aria-labelledby="books-title"><h2 id="books-title">Book use</h2>'
-        "<p>How often each code occurs, commonest first, as a multiple of the uniform rate (dashed). In "
-        "brackets how many codes uniform use would reach on as little audio; entropy is Miller–Madow "
-        "corrected.</p>"
-        f"{''.join(parts)}</section>"
+    tabs = "".join(
+        f'<button type="button" role="tab" id="tab-{i}" aria-controls="panel-{i}" '
+        f'aria-selected="{str(i == 0).lower()}">{escape(table_title(view.table))}</button>'
+        for i, view in enumerate(views)
     )
+    return f'<div class="tabs" role="tablist" aria-label="Recordings">{tabs}</div>'
 
 
-def method_section(comparison: Comparison, sentences: Sequence[str]) -> str:
-    """Return notes, definitions of the measures, failures and settings.
-
-    Args:
-        comparison: what was measured.
-        sentences: about the page itself.
-    """
-    definitions = (
-        f"<li><b>{escape(metric_title(name))}</b> <code>{escape(name)}</code>: "
-        f"{escape(METRICS[name].definition)}</li>"
-        for name in comparison.metrics
-        if name in METRICS
-    )
-    notes = (f"<li>{escape(note)}</li>" for note in (*comparison.notes, *sentences))
-    settings = (
-        f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in comparison.settings.items()
-    )
-    return (
-        '<section id="method" class="method" aria-labelledby="method-title">'
-        '<h2 id="method-title">How it was measured</h2>'
-        f"<ul>{''.join(notes)}</ul>{_failures(comparison)}"
-        "<details><summary>Definitions of the measures</summary><div>"
-        f"<ul>{''.join(definitions)}</ul></div></details>"
-        "<details><summary>Settings and versions</summary><div>"
-        f'<dl class="settings">{"".join(settings)}</dl></div></details></section>'
-    )
-
-
-def _domain(view: DomainView) -> str:
+def _panel(index: int, view: TableView) -> str:
     plots = [plot for metric in view.metrics if (plot := _plot(view, metric))]
-    more = ""
-    if len(plots) > _FIRST:
-        more = (
-            f'<details class="more"><summary>{len(plots) - _FIRST} more measures</summary>'
-            f'<div class="plots">{"".join(plots[_FIRST:])}</div></details>'
-        )
-    most = max(view.points, key=lambda point: point.seconds)
+    points = view.points or view.calibrations
+    most = max(points, key=lambda point: point.seconds)
     return (
-        f'<div class="domain"><h3>{escape(domain_title(view.domain))}</h3>'
-        f"<p>{most.files} recordings, {_length(most.seconds)}</p>{_legend(view.tokenizers)}"
-        f'<div class="plots">{"".join(plots[:_FIRST])}</div>{more}{_table(view)}</div>'
+        f'<div class="panel" id="panel-{index}" aria-labelledby="title-{index}">'
+        f'<h3 id="title-{index}">{escape(table_title(view.table))}</h3>'
+        f"<p>{counted(most.files, 'recording')}, {_length(most.seconds)}</p>{_selector(view)}{_legend(view)}"
+        f'<div class="plots">{"".join(plots)}</div>'
+        f"{verdict_table(view)}{numbers_table(view)}{cost_table(view)}{calibration_table(view)}</div>"
     )
 
 
@@ -114,122 +62,82 @@ def _length(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _legend(names: Sequence[str]) -> str:
-    if len(names) < 2:
+def _selector(view: TableView) -> str:
+    if len(view.metrics) < 2:
         return ""
-    items = []
-    for i, name in enumerate(names):
-        shape = f'<g class="s{i % SERIES_STYLES}">{marker(i, 0, 0)}</g>'
-        items.append(f'<li><svg viewBox="-7 -7 14 14" aria-hidden="true">{shape}</svg>{escape(name)}</li>')
+    shown = view.shown_first
+    buttons = "".join(
+        f'<button type="button" aria-pressed="{str(metric in shown).lower()}" '
+        f'data-choose="{escape(metric)}">'
+        f"{escape(METRICS[metric].title if metric in METRICS else metric)}</button>"
+        for metric in view.metrics
+    )
+    every = '<button type="button" class="every">all</button>' if len(view.metrics) > len(shown) else ""
+    return f'<div class="chooser" role="group" aria-label="Measures">{buttons}{every}</div>'
+
+
+def _legend(view: TableView) -> str:
+    if len(view.tokenizers) + len(view.anchors) < 2:
+        return ""
+    items = [_key(family, f"mark s{family.style % SERIES_STYLES}") for family in view.tokenizers]
+    items += [_key(family, "mark anchor") for family in view.anchors]
     return f'<ul class="names">{"".join(items)}</ul>'
 
 
-def _plot(view: DomainView, metric: str) -> str:
+def _key(family: Family, classes: str) -> str:
+    shape = f'<g class="{classes}">{marker(family.style, 0, 0)}</g>'
+    return f'<li><svg viewBox="-7 -7 14 14" aria-hidden="true">{shape}</svg>{escape(family.name)}</li>'
+
+
+def _plot(view: TableView, metric: str) -> str:
     series = []
-    for style, name in enumerate(view.tokenizers):
-        own = [point for point in view.points if point.tokenizer == name]
-        marks = [mark for point in own if (mark := _mark(point, view.found.get((point.point, metric))))]
-        if marks:
-            series.append(Series(name, tuple(sorted(marks, key=lambda mark: mark.x)), style))
+    for families, anchor in ((view.tokenizers, False), (view.anchors, True)):
+        for family in families:
+            found = (_mark(view, point, view.found.get((point.point, metric))) for point in family.points)
+            marks = tuple(mark for mark in found if mark is not None)
+            if marks:
+                series.append(Series(family.name, marks, family.style, anchor))
     if not series:
         return ""
+    levels = [level for point in view.uncoded if (level := _level(view, point, metric)) is not None]
     title, known = metric_title(metric), METRICS.get(metric)
     better = "" if known is None else "↑ higher is better" if known.larger_is_better else "↓ lower is better"
     label = f"{title} over bit rate; the same numbers are in the table"
-    caption = f"<figcaption><h4>{escape(title)}</h4><span>{better}</span></figcaption>"
-    return f'<figure class="card">{caption}{line_plot(series, label=label, x_label=_X_LABEL)}</figure>'
-
-
-def _mark(point: OperatingPoint, summary: Summary | None) -> Mark | None:
-    rate = point.measured_bitrate or point.nominal_bitrate or 0.0
-    if summary is None or summary.mean is None or not math.isfinite(summary.mean) or rate <= 0:
-        return None
-    finite = [end if end is not None and math.isfinite(end) else None for end in (summary.low, summary.high)]
-    low, high = finite if None not in finite else (None, None)
-    interval = "" if low is None or high is None else f" {format_interval(low, high, summary.metric)}"
-    text = (
-        f"{point.tokenizer}, {point.num_codebooks} books, {rate / 1000:.2f} kbit/s: "
-        f"{format_value(summary.mean, summary.metric)}{interval}, N = {summary.count}"
-    )
-    return Mark(rate / 1000, summary.mean, low, high, text)
-
-
-def _table(view: DomainView) -> str:
-    counts = {summary.count for (_, metric), summary in view.found.items() if metric in view.metrics}
-    common = counts.pop() if len(counts) == 1 else None
-    heads = ["Books", "Nominal kbit/s", "Measured kbit/s", "Entropy kbit/s", *map(metric_title, view.metrics)]
-    heads += ["Encode / decode, × real time"] if common is None else ["N", "Encode / decode, × real time"]
-    rows: list[str] = []
-    for name in view.tokenizers:
-        if len(view.tokenizers) > 1:
-            rows.append(_group(name, len(heads)))
-        rows += [_row(view, point, heads, common) for point in view.points if point.tokenizer == name]
-    title = escape(domain_title(view.domain))
-    caption = f"{title}: mean, 95 % interval and number of recordings N. † more than 1 % of them are missing."
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
+    what = "of the codes alone" if view.payload else "of the files"
+    svg = rate_plot(series, levels, label=label, x_label=f"kbit/s {what} (log scale)")
     return (
-        '<details class="numbers" open><summary>All numbers</summary>'
-        f'<div class="table" role="region" tabindex="0" aria-label="{title}, all numbers"><table>'
-        f"<caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
-        "</table></div></details>"
+        f'<figure class="card" data-metric="{escape(metric)}">'
+        f"<figcaption><h4>{escape(title)}</h4><span>{better}</span></figcaption>{svg}"
+        '<p class="reading" aria-live="polite"></p></figure>'
     )
 
 
-def _group(name: str, columns: int) -> str:
-    return f'<tr class="group"><th scope="rowgroup" colspan="{columns}">{escape(name)}</th></tr>'
+def _mark(view: TableView, point: OperatingPoint, summary: Summary | None) -> Mark | None:
+    rate = view.rate(point)
+    if rate is None or summary is None or summary.mean is None or not math.isfinite(summary.mean):
+        return None
+    ends = (summary.low, summary.high)
+    low, high = ends if all(end is not None and math.isfinite(end) for end in ends) else (None, None)
+    return Mark(rate / 1000, summary.mean, low, high, _reading(point, rate, summary))
 
 
-def _row(view: DomainView, point: OperatingPoint, heads: Sequence[str], common: int | None) -> str:
-    rates = (point.nominal_bitrate, point.measured_bitrate, point.entropy_bitrate)
-    cells = [_NONE if rate is None else f"{rate / 1000:.2f}" for rate in rates]
-    for metric in view.metrics:
-        cells.append(_cell(view.found.get((point.point, metric)), show_count=common is None))
-    cells += [] if common is None else [str(common)]
-    cells.append(f"{_speed(point.encode_speed)} / {_speed(point.decode_speed)}")
-    data = (
-        f'<td data-label="{escape(head)}"><span>{cell}</span></td>'
-        for head, cell in zip(heads[1:], cells, strict=True)
-    )
-    return f'<tr><th scope="row">{_books(point)}</th>{"".join(data)}</tr>'
+def _level(view: TableView, point: OperatingPoint, metric: str) -> Level | None:
+    summary = view.found.get((point.point, metric))
+    if summary is None or summary.mean is None or not math.isfinite(summary.mean):
+        return None
+    style = view.style(point)
+    name = "no quantizer" if point.kind == "unquantized" else system_title(point)
+    if point.kind == "unquantized" and len(view.tokenizers) > 1:
+        name = f"{point.tokenizer}, no quantizer"
+    text = _reading(point, None, summary)
+    return Level(name, summary.mean, None if style < 0 else style, text)
 
 
-def _books(point: OperatingPoint) -> str:
-    unit = "book" if point.num_codebooks == 1 else "books"
-    return f'{point.num_codebooks}<span class="unit"> {unit}</span>'
-
-
-def _cell(summary: Summary | None, *, show_count: bool) -> str:
-    if summary is None or summary.mean is None:
-        return _NONE
-    flag = " †" if summary.flagged else ""
-    detail = []
+def _reading(point: OperatingPoint, rate: float | None, summary: Summary) -> str:
+    books = f", {counted(point.num_codebooks, 'book')}" if point.num_codebooks else ""
+    at = "" if rate is None else f", {format_rate(rate)} kbit/s"
+    interval = ""
     if summary.low is not None and summary.high is not None:
-        detail.append(format_interval(summary.low, summary.high, summary.metric))
-    if show_count:
-        detail.append(f"N {summary.count}")
-    return f"{format_value(summary.mean, summary.metric)}{flag}<small>{', '.join(detail)}</small>"
-
-
-def _speed(value: float | None) -> str:
-    return _NONE if value is None else f"{value:,.0f}"
-
-
-def _book_cells(usages: Sequence[BookUsage]) -> str:
-    top = max(4.0, *(float(rank_profile(usage.counts)[0]) for usage in usages))
-    several = len({usage.stream for usage in usages}) > 1
-    cells = []
-    for usage in usages:
-        name = f"{usage.stream}, book {usage.book + 1}" if several else f"Book {usage.book + 1}"
-        used = f"{usage.used:,} of {usage.size:,} used (uniform: {usage.expected_used:,.0f})"
-        text = f"{used}, {usage.entropy:.2f} of {math.log2(usage.size):.2f} bits"
-        plot = book_plot(usage.counts, label=f"{name}: {text}", top=top)
-        cells.append(f"<figure><figcaption><b>{escape(name)}</b>{text}</figcaption>{plot}</figure>")
-    return "".join(cells)
-
-
-def _failures(comparison: Comparison) -> str:
-    failed = {record.file: record.reason for record in comparison.records if record.status == "failed"}
-    if not failed:
-        return ""
-    items = "".join(f"<li><b>{escape(file)}</b>: {escape(reason)}</li>" for file, reason in failed.items())
-    return f'<p class="bad">Could not be measured:</p><ul>{items}</ul>'
+        interval = f" {format_interval(summary.low, summary.high, summary.metric)}"
+    value = format_value(summary.mean or 0.0, summary.metric)
+    return f"{system_title(point)}{books}{at}: {value}{interval}, N = {summary.count}"

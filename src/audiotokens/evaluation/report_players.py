@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from html import escape
 
 import numpy as np
@@ -39,6 +39,8 @@ _KEYS = (
     ("Space", "play, pause"),
     ("← →", "other recording"),
     (", .", "one second back, ahead"),
+    ("J K", "next, previous version"),
+    ("B", "back to the version before"),
 )
 
 
@@ -52,6 +54,8 @@ class Example:
         original: float `[N]`, one channel, in [-1, 1].
         versions: label, such as "3 kbit/s", to waveform `[N]`; in the order of the buttons.
         tokens: of exactly this recording, with all books that shall be drawn.
+        groups: system of a label, such as "Opus" of "Opus 9 kbit/s"; the buttons of a system stand together,
+            and its name is left out of them. Where there are none, all buttons stand in one row.
 
     Raises:
         AudioError: a waveform is not `[N]` with N > 0 finite samples, or not as long as the original.
@@ -63,6 +67,7 @@ class Example:
     original: np.ndarray
     versions: dict[str, np.ndarray]
     tokens: Tokens
+    groups: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if ORIGINAL in self.versions:
@@ -92,7 +97,7 @@ class Example:
         samples = min(round(end * self.sample_rate), len(self.original))
         versions = {label: waveform[:samples] for label, waveform in self.versions.items()}
         tokens = self.tokens.clip(0.0, seconds)
-        return Example(self.name, self.sample_rate, self.original[:samples], versions, tokens)
+        return replace(self, original=self.original[:samples], versions=versions, tokens=tokens)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -196,15 +201,28 @@ def _card(index: int, example: Example, pictures: Pictures) -> str:
 
 
 def _version_buttons(example: Example) -> str:
-    parts = []
+    """Return a row of buttons, or a row for each system; the order of the buttons is that of the labels."""
+    rows: list[tuple[str, list[str]]] = []
     for v, label in enumerate(example.labels):
+        group = example.groups.get(label, "")
+        if not rows or rows[-1][0] != group:
+            rows.append((group, []))
+        text = label.removeprefix(group).strip() or label
         key = f"<kbd>{v + 1}</kbd>" if v < 9 else ""
         shortcut = f' aria-keyshortcuts="{v + 1}"' if v < 9 else ""
-        parts.append(
+        name = f' aria-label="{escape(label)}"' if text != label else ""
+        rows[-1][1].append(
             f'<button type="button" data-label="{escape(label)}" '
-            f'aria-pressed="{str(v == 0).lower()}"{shortcut}>{key}{escape(label)}</button>'
+            f'aria-pressed="{str(v == 0).lower()}"{shortcut}{name}>{key}{escape(text)}</button>'
         )
-    return f'<div class="versions" role="group" aria-label="Version">{"".join(parts)}</div>'
+    if len(rows) == 1 or not example.groups:
+        buttons = "".join(button for _, row in rows for button in row)
+        return f'<div class="versions" role="group" aria-label="Version">{buttons}</div>'
+    lines = "".join(
+        f'<div class="system"><span>{escape(group)}</span><div>{"".join(row)}</div></div>'
+        for group, row in rows
+    )
+    return f'<div class="versions grouped" role="group" aria-label="Version">{lines}</div>'
 
 
 def _tracks(example: Example, pictures: Pictures, shown: int) -> str:

@@ -1,20 +1,31 @@
-"""Line plots and histograms of the report as inline SVG; the style sheet gives the colours."""
+"""Rate plots and histograms of the report as inline SVG; the style sheet gives the colours."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
-WIDTH, HEIGHT = 380, 250
-LEFT, RIGHT, TOP, BOTTOM = 46, 18, 14, 42
+from audiotokens.evaluation.report_labels import Box, Placed, Wanted, place_labels
+
+WIDTH, HEIGHT = 400, 320
+LEFT, RIGHT, TOP, BOTTOM = 44, 14, 12, 40
 SERIES_STYLES = 6
+ANCHOR = "anchor"
 BOOK_WIDTH, BOOK_HEIGHT = 180, 90
 BOOK_BINS = 45
 _ROUND_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_SHAPES = (
+    "M-4.2 0A4.2 4.2 0 1 1 4.2 0A4.2 4.2 0 1 1 -4.2 0Z",
+    "M-3.9-3.9H3.9V3.9H-3.9Z",
+    "M0-5L4.8 3.8H-4.8Z",
+    "M0-5.4L5 0L0 5.4L-5 0Z",
+    "M-4.8-3.8H4.8L0 5Z",
+    "M-1.6-5H1.6V-1.6H5V1.6H1.6V5H-1.6V1.6H-5V-1.6H-1.6Z",
+)
 
 
 @dataclass(frozen=True)
@@ -38,17 +49,42 @@ class Mark:
 
 @dataclass(frozen=True)
 class Series:
-    """Marks of one tokenizer.
+    """Marks that one line joins.
 
     Args:
-        name: for the legend.
+        name: stands beside the line.
         marks: in the order of rising `x`.
         style: index of colour and marker shape.
+        anchor: whether it is a codec to compare with; such lines are thin and hollow, and tokenizers stand
+            before them.
     """
 
     name: str
     marks: tuple[Mark, ...]
     style: int
+    anchor: bool = False
+
+    @property
+    def classes(self) -> str:
+        """Names for the style sheet."""
+        return ANCHOR if self.anchor else f"s{self.style % SERIES_STYLES}"
+
+
+@dataclass(frozen=True)
+class Level:
+    """A value without bit rate: a dashed line through the whole plot.
+
+    Args:
+        name: stands beside the line.
+        mean: the value.
+        style: index of the tokenizer that it belongs to, or None.
+        text: what the line says on hover.
+    """
+
+    name: str
+    mean: float
+    style: int | None
+    text: str
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -83,25 +119,26 @@ def number(value: float, decimals: int | None = None) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def line_plot(series: Sequence[Series], *, label: str, x_label: str) -> str:
-    """Draw means with interval bands over a logarithmic horizontal axis.
+def rate_plot(series: Sequence[Series], levels: Sequence[Level] = (), *, label: str, x_label: str) -> str:
+    """Draw means with intervals over a logarithmic horizontal axis, each line with its name beside it.
 
     Args:
-        series: at least one mark in all.
+        series: at least one mark in all; tokenizers are drawn over anchors.
+        levels: values without bit rate.
         label: what screen readers say about the picture.
         x_label: title of the horizontal axis, with unit.
 
     Returns:
         An `<svg>` element.
     """
-    marks = [mark for one in series for mark in one.marks]
-    frame = _Frame.around(marks)
+    frame = _Frame.around([mark for one in series for mark in one.marks], levels)
+    ordered = sorted(series, key=lambda one: one.anchor)
     parts = [f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">']
     parts.append(_axes(frame, x_label))
-    parts += [_band(one, frame) for one in series]
-    parts += [_line(one, frame) for one in series]
-    if len(series) == 1 and len(marks) <= 8:
-        parts.append(_values(series[0], frame))
+    parts += [_level(level, frame) for level in levels]
+    parts += [_band(one, frame) for one in ordered if not one.anchor]
+    parts += [_line(one, frame) for one in reversed(ordered)]
+    parts += _names(ordered, levels, frame)
     return "".join(parts) + "</svg>"
 
 
@@ -157,12 +194,13 @@ class _Frame:
     y_high: float
 
     @classmethod
-    def around(cls, marks: Sequence[Mark]) -> _Frame:
+    def around(cls, marks: Sequence[Mark], levels: Sequence[Level]) -> _Frame:
         ends = [value for m in marks for value in (m.mean, m.low, m.high) if value is not None]
+        ends += [level.mean for level in levels]
         low, high = min(ends), max(ends)
         margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
         x_low, x_high = min(mark.x for mark in marks), max(mark.x for mark in marks)
-        return cls(x_low / 1.3, x_high * 1.3, low - margin, high + 1.6 * margin)
+        return cls(x_low / 1.25, x_high * 1.25, low - margin, high + margin)
 
     def x(self, value: float) -> float:
         share = math.log(value / self.x_low) / math.log(self.x_high / self.x_low)
@@ -197,20 +235,16 @@ def _axes(frame: _Frame, x_label: str) -> str:
 
 
 def _band(series: Series, frame: _Frame) -> str:
-    known = [
-        (mark.x, mark.low, mark.high)
-        for mark in series.marks
-        if mark.low is not None and mark.high is not None
-    ]
+    known = [(m.x, m.low, m.high) for m in series.marks if m.low is not None and m.high is not None]
     if len(known) < 2:
         return ""
     upper = [f"{frame.x(x):.1f} {frame.y(high):.1f}" for x, _, high in known]
     lower = [f"{frame.x(x):.1f} {frame.y(low):.1f}" for x, low, _ in reversed(known)]
-    return f'<path class="band s{series.style % SERIES_STYLES}" d="M{"L".join(upper + lower)}Z"/>'
+    return f'<path class="band {series.classes}" d="M{"L".join(upper + lower)}Z"/>'
 
 
 def _line(series: Series, frame: _Frame) -> str:
-    style = f"s{series.style % SERIES_STYLES}"
+    style = series.classes
     places = [(frame.x(mark.x), frame.y(mark.mean), mark) for mark in series.marks]
     parts = [f'<path class="line {style}" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y, _ in places)}"/>']
     for x, y, mark in places:
@@ -222,24 +256,57 @@ def _line(series: Series, frame: _Frame) -> str:
     return "".join(parts)
 
 
+def _level(level: Level, frame: _Frame) -> str:
+    style = ANCHOR if level.style is None else f"s{level.style % SERIES_STYLES}"
+    path = f'<path class="level {style}" d="M{LEFT} {frame.y(level.mean):.1f}H{WIDTH - RIGHT}"/>'
+    return f'<g class="mark uncoded"><title>{escape(level.text)}</title>{path}</g>'
+
+
 def marker(style: int, x: float, y: float) -> str:
-    """Return the marker shape of a series, centred on (x, y); shapes repeat after four series."""
-    if style % 4 == 0:
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.2"/>'
-    paths = {1: "M-4-4H4V4H-4Z", 2: "M0-5L5 4H-5Z", 3: "M0-5.5L5 0L0 5.5L-5 0Z"}
-    return f'<path transform="translate({x:.1f} {y:.1f})" d="{paths[style % 4]}"/>'
+    """Return the marker shape of a series, centred on (x, y); shapes repeat after six series."""
+    return f'<path transform="translate({x:.1f} {y:.1f})" d="{_SHAPES[style % len(_SHAPES)]}"/>'
 
 
-def _values(series: Series, frame: _Frame) -> str:
-    digits = 2 if frame.y_high - frame.y_low < 20 else 1
-    rising = series.marks[-1].mean >= series.marks[0].mean
-    anchor, shift = ("end", 9) if rising else ("start", -9)
-    parts = []
-    for mark in series.marks:
-        x, top = frame.x(mark.x) + shift, frame.y(mark.mean if mark.high is None else mark.high) - 8
-        text = number(mark.mean, digits)
-        parts.append(f'<text class="value" x="{x:.1f}" y="{top:.1f}" text-anchor="{anchor}">{text}</text>')
-    return "".join(parts)
+def _names(series: Sequence[Series], levels: Sequence[Level], frame: _Frame) -> list[str]:
+    """Write every name where it hides as little as possible; tokenizers choose first."""
+    wanted = []
+    for one in series:
+        spots = [(frame.x(mark.x), frame.y(mark.mean)) for mark in one.marks]
+        wanted.append(Wanted(one.name, tuple(reversed(spots))))
+    for level in levels:
+        across = (LEFT + (WIDTH - LEFT - RIGHT) * share for share in (0.02, 0.25, 0.5, 0.75, 0.98))
+        wanted.append(Wanted(level.name, tuple((x, frame.y(level.mean)) for x in across)))
+    inside = Box(LEFT + 2, TOP - 8, WIDTH, HEIGHT - BOTTOM - 1)
+    placed = place_labels(wanted, inside, _obstacles(series, levels, frame))
+    styles = [one.classes for one in series]
+    styles += [ANCHOR if level.style is None else f"s{level.style % SERIES_STYLES}" for level in levels]
+    return [_name(one, style) for one, style in zip(placed, styles, strict=True) if one is not None]
+
+
+def _name(placed: Placed, style: str) -> str:
+    x = (placed.box.left + placed.box.right) / 2
+    place = f'x="{x:.1f}" y="{placed.baseline:.1f}" text-anchor="middle"'
+    return f'<text class="name {style}" {place}>{escape(placed.text)}</text>'
+
+
+def _obstacles(
+    series: Sequence[Series], levels: Sequence[Level], frame: _Frame
+) -> Iterator[tuple[float, float, float]]:
+    for one in series:
+        spots = [(frame.x(mark.x), frame.y(mark.mean)) for mark in one.marks]
+        for x, y in spots:
+            yield from ((x + dx, y + dy, 1.5) for dx in (-4, 0, 4) for dy in (-4, 0, 4))
+        for (x0, y0), (x1, y1) in zip(spots, spots[1:]):
+            steps = max(1, round(math.hypot(x1 - x0, y1 - y0) / 5))
+            yield from ((x0 + (x1 - x0) * k / steps, y0 + (y1 - y0) * k / steps, 0.5) for k in range(steps))
+        for mark in one.marks:
+            if mark.low is not None and mark.high is not None:
+                top, bottom = frame.y(mark.high), frame.y(mark.low)
+                count = max(1, round((bottom - top) / 5))
+                x = frame.x(mark.x)
+                yield from ((x, top + (bottom - top) * k / count, 0.4) for k in range(count + 1))
+    for level in levels:
+        yield from ((x, frame.y(level.mean), 0.4) for x in range(LEFT, WIDTH - RIGHT, 6))
 
 
 def _book_ticks(top: float) -> list[float]:

@@ -3,7 +3,6 @@
 (() => {
   const player = document.querySelector(".player");
   if (!player) return;
-  document.documentElement.classList.add("js");
   const examples = [...player.querySelectorAll(".example")];
   const shelf = [...player.querySelectorAll(".shelf li button")];
   const chooser = player.querySelector("select");
