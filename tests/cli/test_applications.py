@@ -180,6 +180,7 @@ def test_pack_writes_what_training_reads(data: Path, run: Run) -> None:
     assert "exists" in run("pack", "a.pack", "in", code=2).stderr
     filters = ["--filter", "corpus!=Other", "--domain", "speech", "--split", "test", "--sample-rate", 8000]
     assert run("pack", "a.pack", "in/manifest.csv", *filters, "-f").stdout.startswith("a.pack: 1 files, 0.0 ")
+    assert "alone is larger" in run("pack", "b.pack", "in", "--max-mib", 0.0001, code=2).stderr
 
 
 def test_train_passes_its_options_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,13 +192,19 @@ def test_train_passes_its_options_on(run: Run, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(training, "loop", SimpleNamespace(train=train), raising=False)
     run_options = ["--data", "a.pack", "-o", "runs", "--fresh", "--steps", 7, "--device", "cpu"]
-    assert run("train", "r.yaml", *run_options).stdout == "tokenizer: runs/x\n"
+    limits = ["--minutes", 1.5, "--from", "speech-16k"]
+    assert run("train", "r.yaml", *run_options, *limits).stdout == "tokenizer: runs/x\n"
     assert json.loads(run("train", "r.yaml", *run_options[:4], "--json").stdout)["tokenizer"] == "runs/x"
-    assert asked[0] == (
-        ("r.yaml", "a.pack", "runs"),
-        {"resume": False, "device": "cpu", "max_steps": 7, "progress": False},
-    )
-    assert asked[1][1] == {"resume": True, "device": "auto", "max_steps": None, "progress": False}
+    plain = {"minutes": None, "start_from": None, "progress": False}
+    assert asked[0][0] == ("r.yaml", "a.pack", "runs")
+    assert asked[0][1] == plain | {
+        "resume": False,
+        "device": "cpu",
+        "max_steps": 7,
+        "minutes": 1.5,
+        "start_from": "speech-16k",
+    }
+    assert asked[1][1] == plain | {"resume": True, "device": "auto", "max_steps": None}
 
 
 def test_demo_ends_with_the_figures_and_the_page(
