@@ -1,5 +1,6 @@
 """How good a tokenizer is: measures, intervals, bit rates from bytes written, speed, use of the books."""
 
+from audiotokens.evaluation.cache import default_folder
 from audiotokens.evaluation.compare import compare, default_prefixes
 from audiotokens.evaluation.files import AudioFile, find_files
 from audiotokens.evaluation.measures import JUDGES
@@ -17,6 +18,7 @@ from audiotokens.evaluation.results import (
     Table,
 )
 from audiotokens.evaluation.statistics import Interval, mean_interval, paired_interval
+from audiotokens.evaluation.systems import Named
 from audiotokens.evaluation.tables import format_table
 from audiotokens.evaluation.usage import UsageCounter
 
@@ -31,6 +33,7 @@ __all__ = [
     "FileRecord",
     "Interval",
     "Metric",
+    "Named",
     "OperatingPoint",
     "Point",
     "Reference",
@@ -39,6 +42,7 @@ __all__ = [
     "Table",
     "UsageCounter",
     "compare",
+    "default_folder",
     "default_prefixes",
     "find_files",
     "format_table",

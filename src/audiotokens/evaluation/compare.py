@@ -57,12 +57,11 @@ def compare(
     """Measure tokenizers at several numbers of books, beside anchors, on audio files.
 
     Every file is encoded, written as `.tok`, read back, decoded from what was read, aligned and measured. A
-    file that fails becomes failed rows with a reason, and the run goes on. Where fewer books give a prefix of
-    all books (checked on a few files), each file is encoded once. Speed is measured on those few files alone.
+    file that fails becomes failed rows with a reason, and the run goes on. A few files are coded before, to
+    learn delay, speed, and whether fewer books give a prefix of all: each file is then encoded once.
 
     Args:
-        tokenizers: names, folders, `Named` or `Tokenizer` objects. Objects of your own are coded in this
-            process, whatever `jobs` says.
+        tokenizers: names, folders, `Named` or `Tokenizer` objects; the latter are coded in this process only.
         files: files and folders; see `find_files` for speakers, domains and corpora.
         num_codebooks: operating points; default: at most six, down from all books. Tokenizers for which one
             is not legal leave it out.
@@ -71,13 +70,11 @@ def compare(
         lyra: folder with the files of Lyra, for its anchors.
         unquantized: measure each tokenizer also without its quantizer, where it can decode its latents.
         against: the system that every point is compared with, as "lyra-3.2k" or "speech-16k:6".
-        domain: of files that no manifest knows, such as "speech"; speech measures are skipped elsewhere.
+        domain: of files that no manifest knows; speech measures are skipped elsewhere.
         by: "corpus" gives every corpus of the manifest a table of its own.
         threads: for torch, in every process.
-        jobs: processes for coding and measuring. With more than 1, a script needs the usual
-            `if __name__ == "__main__"`.
-        cache: folder that remembers what was found, by content; a run that was stopped goes on from there.
-            Default: nothing is remembered. The command line uses `evaluation.cache.default_folder()`.
+        jobs: processes. With more than 1, a script needs the usual `if __name__ == "__main__"`.
+        cache: folder that remembers what was found, such as `default_folder()`; None remembers nothing.
         seed: of the bootstrap.
         progress: called with (done, total, what) after every file of every system.
 
@@ -86,22 +83,18 @@ def compare(
 
     Example:
         >>> found = compare("speech-16k", "recordings", domain="speech")  # doctest: +SKIP
-        >>> print(format_table(found))  # doctest: +SKIP
     """
     chosen = get_metrics(None if metrics is None else list(metrics))
     audio = find_files(files, domain=domain)
-    if by == "domain":
-        audio = [replace(file, corpus="") for file in audio]
     systems: list[System] = [*choose_tokenizers(tokenizers, num_codebooks, unquantized)]
-    added, left_out = choose_anchors(anchors, systems, lyra=lyra, files=[file.path for file in audio])
+    added, notes = choose_anchors(anchors, systems, lyra=lyra, files=[file.path for file in audio])
     systems += added
     reference = None if against is None else choose_reference(against, systems)
     run = _Run(systems, audio, chosen, Cache(cache), threads, jobs, progress)
-    with limited_threads(threads):
-        run.learn()
-        run.work()
+    run.go()
+    collected = run.collected(by)
     return aggregate(
-        run.collected(), systems, run.learned, threads=threads, seed=seed, reference=reference, notes=left_out
+        collected, systems, run.learned, threads=threads, seed=seed, reference=reference, notes=notes
     )
 
 
@@ -126,6 +119,12 @@ class _Run:
         self.learned: list[Learned] = []
         self.entries: Entries = {}
         self.digests = [file_digest(file.path) if cache.folder else "" for file in files]
+
+    def go(self) -> None:
+        """Learn, then work."""
+        with limited_threads(self.threads):
+            self.learn()
+            self.work()
 
     def learn(self) -> None:
         """Learn about every system from a few files, with nothing else running."""
@@ -203,7 +202,7 @@ class _Run:
     def _key(self, place: int, index: int, books: int) -> dict[str, object]:
         return entry_key(self.identities[place], self.learned[place], self.digests[index], books)
 
-    def collected(self) -> Collected:
+    def collected(self, by: Literal["domain", "corpus"]) -> Collected:
         """Return everything in the order of systems, files and books."""
         collected = Collected(tuple(self.metrics))
         few = probed([file.path for file in self.files])
@@ -213,7 +212,8 @@ class _Run:
             for index, file in enumerate(self.files):
                 for books in system.books:
                     found = self.entries[place, index, books]
-                    collected.add(system, file, books, found, learned, times.get((file.path, books)))
+                    shown = file if by == "corpus" else replace(file, corpus="")
+                    collected.add(system, shown, books, found, learned, times.get((file.path, books)))
         return collected
 
 
