@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
-import numpy as np
 
 from audiotokens.cli import paths
-from audiotokens.cli.batch import loaded
 from audiotokens.cli.manifest import Condition, select, spread
 from audiotokens.cli.options import (
     DEFAULT_MODEL,
@@ -31,13 +29,10 @@ from audiotokens.cli.text import print_json
 from audiotokens.errors import AudioTokensError
 
 if TYPE_CHECKING:
-    from audiotokens.evaluation.report import Example
     from audiotokens.evaluation.results import Comparison
-    from audiotokens.evaluation.systems import Named
-    from audiotokens.tokenizer import Tokenizer
+    from audiotokens.evaluation.systems import Named, System
 
 _COUNT = click.IntRange(min=1)
-_MOST_PAGE_RATE = 48000
 
 
 class _Numbers(click.ParamType[tuple[int, ...]]):
@@ -124,13 +119,23 @@ class Beside:
 class Writing:
     """Where the findings go."""
 
-    report: str | None
-    examples: int
     output: str | None
     force: bool
     as_json: bool
     markdown: bool
     progress: bool
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Pages to look at and to listen to."""
+
+    report: str | None
+    examples: int
+    hear: str | None
+    blind: str | None
+    blind_form: Literal["preference", "abx"]
+    hidden_reference: bool
 
 
 @click.command(
@@ -146,7 +151,9 @@ class Writing:
     click.option(
         "-k", "--codebooks", type=_Numbers(), help="Numbers of books, as 1,2,3,6; default: up to six."
     ),
-    click.option("--metrics", metavar="LIST", help="Ids of measures, separated by commas; default: all."),
+    click.option(
+        "--metrics", metavar="LIST", help="Ids of measures, or default, judges, all; separated by commas."
+    ),
     click.option("--domain", help="Of files that no manifest knows: speech, music or sound."),
     choice("--by", default="domain", kind=click.Choice(["domain", "corpus"]), text="What gets a table."),
     choice("--threads", default=1, kind=_COUNT, text="Threads of each process."),
@@ -179,10 +186,22 @@ class Writing:
     click.option("--limit", type=_COUNT, help="At most so many files, evenly spread."),
 )
 @gathered(
+    Pages,
+    "pages",
+    click.option("--report", metavar="FILE", help="Write a page with players, pictures and plots."),
+    choice("--examples", default=6, kind=click.IntRange(min=0), text="Recordings to hear on a page."),
+    click.option(
+        "--hear", metavar="LIST", help="What to hear, as speech-16k:6,opus-9k; default: a choice of all."
+    ),
+    click.option("--blind", metavar="FILE", help="Write a blind listening test; see the verb votes."),
+    choice(
+        "--blind-form", default="preference", kind=click.Choice(["preference", "abx"]), text="What it asks."
+    ),
+    switch("--hidden-reference", text="Let the blind test compare the original, too."),
+)
+@gathered(
     Writing,
     "writing",
-    click.option("--report", metavar="FILE", help="Write a page with players, pictures and plots."),
-    choice("--examples", default=6, kind=click.IntRange(min=0), text="Recordings to hear on that page."),
     click.option("-o", "--output", metavar="FILE", help="Write everything that was found as JSON."),
     force_option,
     json_option,
@@ -198,6 +217,7 @@ def compare(
     measuring: Measuring,
     beside: Beside,
     selection: Selection,
+    pages: Pages,
     writing: Writing,
     device: str,
     exact: bool,
@@ -212,7 +232,7 @@ def compare(
     from audiotokens.evaluation.systems import Named
     from audiotokens.evaluation.tables import format_table
 
-    for path in filter(None, (writing.report, writing.output)):
+    for path in filter(None, (pages.report, pages.blind, writing.output)):
         paths.check_free(path, writing.force)
     files = selection.files([argument for argument in arguments if not _is_tokenizer(argument)])
     names = dict.fromkeys([*models, *filter(_is_tokenizer, arguments)] or [DEFAULT_MODEL])
@@ -220,8 +240,9 @@ def compare(
     found = _measure(tokenizers, files, measuring, beside, writing.progress)
     if writing.output:
         found.write_json(writing.output)
-    if writing.report:
-        _write_report(writing, found, [loaded(n, exact, device, search_width) for n in names], files)
+    if pages.report or pages.blind:
+        systems = _systems(tokenizers, files, measuring, beside)
+        _write_pages(pages, found, systems, files, measuring.seed)
     if writing.as_json:
         print_json(found.to_dict())
     else:
@@ -280,33 +301,37 @@ def _finish(found: Comparison) -> None:
         raise click.exceptions.Exit(AudioTokensError.exit_code)
 
 
-def _write_report(
-    writing: Writing, found: Comparison, tokenizers: Sequence[Tokenizer], files: Sequence[Path]
+def _systems(
+    tokenizers: Sequence[Named], files: Sequence[Path], measuring: Measuring, beside: Beside
+) -> list[System]:
+    from audiotokens.evaluation.choosing import choose_anchors, choose_tokenizers
+
+    chosen = choose_tokenizers(tokenizers, measuring.codebooks, beside.unquantized)
+    return [*chosen, *choose_anchors(beside.names, chosen, lyra=beside.lyra, files=files)[0]]
+
+
+def _write_pages(
+    pages: Pages, found: Comparison, systems: Sequence[System], files: Sequence[Path], seed: int
 ) -> None:
+    from audiotokens.evaluation.blind import write_blind
     from audiotokens.evaluation.report import write_report
+    from audiotokens.evaluation.report_examples import choose_heard, choose_rivals, make_examples
 
-    first = tokenizers[0]
-    own = [point for point in found.points if point.tokenizer == first.spec.name]
-    books = sorted({point.num_codebooks for point in own if point.kind == "tokenizer"})
+    hear = _listed(pages.hear)
+    heard = choose_heard(found, systems, names=hear)
     good = [file for file in files if not any(file.as_posix().endswith(name) for name in found.failed_files)]
-    examples = [_example(file, first, books) for file in spread(good, writing.examples)]
-    title = " and ".join(tokenizer.spec.name for tokenizer in tokenizers)
-    notes = [f"The players let you hear {first.spec.name}."] if len(tokenizers) > 1 else []
-    write_report(str(writing.report), found, examples, title=title, notes=notes)
-
-
-def _example(file: Path, tokenizer: Tokenizer, books: Sequence[int]) -> Example:
-    from audiotokens.audio import read_audio, resample
-    from audiotokens.evaluation.report import Example
-
-    waveform, sample_rate = read_audio(file)
-    page_rate = min(sample_rate, _MOST_PAGE_RATE)
-    original = resample(waveform.mean(0, keepdims=True), sample_rate, page_rate)[0]
-    versions = {}
-    for number in books:
-        tokens = tokenizer.encode(waveform, sample_rate, num_codebooks=number)
-        decoded = tokenizer.decode(tokens).mean(0, keepdims=True)
-        version = resample(decoded, tokenizer.spec.output_sample_rate, page_rate)[0, : original.size]
-        label = f"{tokenizer.spec.bitrate(number) / 1000:.3g} kbit/s"
-        versions[label] = np.pad(version, (0, original.size - version.size))
-    return Example(file.name, page_rate, original, versions, tokens)
+    examples = make_examples(spread(good, pages.examples), heard)
+    if pages.report:
+        names = dict.fromkeys(point.tokenizer for point in found.points if point.kind == "tokenizer")
+        write_report(pages.report, found, examples, title=" and ".join(names))
+    if pages.blind:
+        abx = pages.blind_form == "abx"
+        write_blind(
+            pages.blind,
+            examples,
+            title="Can you tell them apart?" if abx else "Which one sounds better?",
+            systems=[one.label for one in heard] if hear else choose_rivals(found, heard),
+            form=pages.blind_form,
+            hidden_reference=pages.hidden_reference,
+            seed=seed,
+        )

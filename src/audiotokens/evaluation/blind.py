@@ -131,6 +131,8 @@ def write_blind(
     Example:
         >>> write_blind("blind.html", examples, title="Which sounds better?")  # doctest: +SKIP
     """
+    if not examples:
+        raise AudioTokensError("found no recording, expected at least one for a blind test")
     cut = [example.beginning(MAX_SECONDS) for example in examples]
     chosen = _chosen(cut, systems, hidden_reference)
     if trials < 1:
@@ -149,9 +151,7 @@ def write_blind(
 
 def _chosen(examples: Sequence[Example], systems: Sequence[str] | None, hidden_reference: bool) -> list[str]:
     common = [
-        label
-        for label in (examples[0].versions if examples else ())
-        if all(label in example.versions for example in examples)
+        label for label in examples[0].versions if all(label in example.versions for example in examples)
     ]
     chosen = list(dict.fromkeys(common if systems is None else systems))
     for label in chosen:
