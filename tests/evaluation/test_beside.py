@@ -16,6 +16,7 @@ from audiotokens.evaluation.anchors.base import Anchor, Coded
 from audiotokens.evaluation.anchors.treatments import Original
 from audiotokens.evaluation.compare import compare
 from audiotokens.evaluation.contrasts import verdict
+from audiotokens.evaluation.metrics import METRICS, Measured, Metric
 from audiotokens.evaluation.results import Comparison, OperatingPoint, Point, Table
 from audiotokens.evaluation.statistics import Interval, mean_interval, paired_interval
 from audiotokens.evaluation.systems import Named, payload_bits
@@ -290,3 +291,25 @@ def test_weights_make_the_mean_of_a_corpus() -> None:
     found = paired_interval(first, second, spoken, weights=dict(zip("xyz", words)))
     assert found.mean == pytest.approx(0.1)
     assert mean_interval([1.0], ["a"], weights=[0.0]).mean is None
+
+
+def test_transcripts_reach_the_measures_that_need_them(
+    digits: object, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def errors(reference: np.ndarray, output: np.ndarray, sample_rate: int, transcript: str) -> Measured:
+        return Measured(1.0 if "wrong" in transcript else 0.0, weight=len(transcript.split()))
+
+    monkeypatch.setitem(METRICS, "errors", Metric("errors", "e", "e", errors, False, needs_transcript=True))
+    said = ["wrong", "one two three", "", "one", "one", "one"]
+    rows = [f"s{number}.wav,p{number},sound,c,{text}" for number, text in enumerate(said)]
+    manifest = sounds / "manifest.csv"
+    manifest.write_text("\n".join(["path,source_id,domain,corpus,transcript", *rows]))
+    asked = {"metrics": ["errors"], "num_codebooks": [2], "cache": tmp_path / "c"}
+    found = run(digits, sounds, **asked)
+    # one wrong word of seven
+    assert [summary.mean for summary in found.summaries] == [pytest.approx(1 / 7)]
+    missing = next(row for row in found.rows if row.file == "s2.wav")
+    assert missing.status == "failed"
+    assert "a transcript is needed" in missing.reason
+    manifest.write_text(manifest.read_text().replace("one two three", "wrong"))
+    assert [summary.mean for summary in run(digits, sounds, **asked).summaries] == [pytest.approx(2 / 5)]

@@ -30,6 +30,14 @@ def test_a_manifest_says_who_speaks(tmp_path: Path) -> None:
     assert find_files(tmp_path / "a" / "one.wav")[0].key == "a/one.wav"
 
 
+def test_a_manifest_may_name_corpus_and_words(tmp_path: Path) -> None:
+    touch(tmp_path, "one.wav", "two.wav")
+    rows = "path,source_id,corpus,transcript\none.wav,Ann,Libri clean,A WORD\ntwo.wav,Bo,,\n"
+    (tmp_path / "manifest.csv").write_text(rows)
+    found = [(file.corpus, file.transcript, file.domain) for file in find_files(tmp_path)]
+    assert found == [("Libri clean", "A WORD", "unknown"), ("", "", "unknown")]
+
+
 def test_names_say_it_where_no_manifest_does(tmp_path: Path) -> None:
     names = [
         "x/121-123859-0003.flac",
