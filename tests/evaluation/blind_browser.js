@@ -1,29 +1,7 @@
 // Takes a blind test in headless Chromium and prints what happened as JSON. Arguments: path of Chromium, pages (preference, ABX).
 "use strict";
 const fs = require("fs");
-const { chromium } = require("playwright-core");
-
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-
-async function opened(browser, page, size, colorScheme, log) {
-  const context = await browser.newContext({ viewport: size, colorScheme, hasTouch: size.width < 500, acceptDownloads: true });
-  const tab = await context.newPage();
-  tab.on("console", (message) => log.push(`${message.type()}: ${message.text()}`));
-  tab.on("pageerror", (error) => log.push(`error: ${error.message}`));
-  tab.on("request", (request) => /^(file|data|blob):/.test(request.url()) || log.push(`request: ${request.url()}`));
-  await tab.addInitScript(() => {
-    window.gains = [];
-    const Original = window.GainNode;
-    window.GainNode = class extends Original {
-      constructor(...args) {
-        super(...args);
-        window.gains.push(this);
-      }
-    };
-  });
-  await tab.goto(`file://${page}`);
-  return tab;
-}
+const { layout, run } = require("./browser.js");
 
 const state = (tab) =>
   tab.evaluate(() => {
@@ -98,22 +76,16 @@ async function touch(tab) {
   return saved(tab, () => tab.tap("#save"));
 }
 
-const layout = (tab) => tab.evaluate(() => ({ page: document.documentElement.scrollWidth, window: window.innerWidth }));
-
-(async () => {
-  const [executablePath, preference, abx] = process.argv.slice(2);
-  const browser = await chromium.launch({ executablePath, args: FLAGS });
-  const log = [];
-  const result = { layouts: [], log };
+run(async (open, preference, abx) => {
+  const result = { layouts: [] };
   for (const colorScheme of ["light", "dark"]) {
-    const wide = await opened(browser, preference, { width: 1280, height: 900 }, colorScheme, log);
+    const wide = await open(preference, { width: 1280, height: 900 }, colorScheme);
     result.layouts.push(await layout(wide));
     if (colorScheme === "light") result.keys = await keys(wide);
-    const phone = await opened(browser, abx, { width: 390, height: 844 }, colorScheme, log);
+    const phone = await open(abx, { width: 390, height: 844 }, colorScheme);
     result.layouts.push(await layout(phone));
     if (colorScheme === "dark") result.abx = await touch(phone);
     result.layouts.push(await layout(phone));
   }
-  await browser.close();
-  console.log(JSON.stringify(result));
-})();
+  return result;
+});

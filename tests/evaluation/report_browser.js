@@ -1,28 +1,6 @@
 // Opens a report in headless Chromium and prints what it did as JSON. Arguments: path of Chromium, path of the page.
 "use strict";
-const { chromium } = require("playwright-core");
-
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-
-async function opened(browser, page, size, colorScheme, log) {
-  const context = await browser.newContext({ viewport: size, colorScheme, hasTouch: size.width < 500 });
-  const tab = await context.newPage();
-  tab.on("console", (message) => log.push(`${message.type()}: ${message.text()}`));
-  tab.on("pageerror", (error) => log.push(`error: ${error.message}`));
-  tab.on("request", (request) => /^(file|data):/.test(request.url()) || log.push(`request: ${request.url()}`));
-  await tab.addInitScript(() => {
-    window.gains = [];
-    const Original = window.GainNode;
-    window.GainNode = class extends Original {
-      constructor(...args) {
-        super(...args);
-        window.gains.push(this);
-      }
-    };
-  });
-  await tab.goto(`file://${page}`);
-  return tab;
-}
+const { layout, run } = require("./browser.js");
 
 const state = (tab) =>
   tab.evaluate(() => {
@@ -55,6 +33,11 @@ async function keys(tab) {
   steps.back = await pressed(tab, ",");
   steps.next = await pressed(tab, "ArrowRight");
   steps.previous = await pressed(tab, "ArrowLeft");
+  steps.below = await pressed(tab, "j");
+  steps.above = await pressed(tab, "k");
+  await pressed(tab, "4");
+  steps.before = await pressed(tab, "b");
+  await pressed(tab, "2");
   await tab.hover(".example.current .stage.codes", { position: { x: 1, y: 115 } });
   steps.code = await state(tab);
   await tab.click(".example.current .stage.original", { position: { x: 200, y: 60 } });
@@ -62,24 +45,11 @@ async function keys(tab) {
   return steps;
 }
 
-const layout = (tab) =>
-  tab.evaluate(() => ({
-    page: document.documentElement.scrollWidth,
-    window: window.innerWidth,
-    nameless: [...document.querySelectorAll("button, select, input, img, a")].filter(
-      (element) => !(element.textContent.trim() || element.getAttribute("aria-label") || element.hasAttribute("alt")),
-    ).length,
-    images: [...document.images].filter((image) => !image.complete || !image.naturalWidth).length,
-  }));
-
-(async () => {
-  const [executablePath, page] = process.argv.slice(2);
-  const browser = await chromium.launch({ executablePath, args: FLAGS });
-  const log = [];
-  const result = { layouts: [], log };
+run(async (open, page) => {
+  const result = { layouts: [] };
   for (const colorScheme of ["light", "dark"]) {
     for (const size of [{ width: 1440, height: 900 }, { width: 390, height: 844 }]) {
-      const tab = await opened(browser, page, size, colorScheme, log);
+      const tab = await open(page, size, colorScheme);
       await tab.evaluate(() => document.querySelectorAll("details").forEach((details) => (details.open = true)));
       result.layouts.push(await layout(tab));
       if (size.width === 1440 && colorScheme === "light") result.keys = await keys(tab);
@@ -89,6 +59,5 @@ const layout = (tab) =>
       }
     }
   }
-  await browser.close();
-  console.log(JSON.stringify(result));
-})();
+  return result;
+});

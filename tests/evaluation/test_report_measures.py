@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from html import unescape
+from typing import Any
 
 import numpy as np
 import pytest
 
+from audiotokens.evaluation.report import Example, write_report
 from audiotokens.evaluation.report_labels import Box, Wanted, place_labels
 from audiotokens.evaluation.report_measures import measures_section
 from audiotokens.evaluation.report_method import books_section
@@ -23,6 +27,8 @@ from audiotokens.evaluation.results import (
     Summary,
     Table,
 )
+from audiotokens.streams import CodeStream
+from audiotokens.tokens import Tokens
 
 CLEAN, OTHER = Table("speech", "clean <set>"), Table("speech", "other")
 METRICS = ("pesq-wb", "stoi", "estoi", "si-sdr", "mel/vocos", "new/metric")
@@ -126,6 +132,18 @@ def test_the_best_of_a_band_is_bold_in_the_direction_of_the_measure(section: str
     assert ("mel/vocos", "2.000") in best and ("mel/vocos", "2.500") not in best
     # one system alone is not the best, and nobody knows which way an unknown measure goes
     assert ("pesq-wb", "1.200") not in best and not any(metric == "new/metric" for metric, _ in best)
+    assert ("pesq-wb", "4.200") not in best
+
+
+def test_a_tokenizer_alone_has_no_bands_and_values_instead_of_its_name() -> None:
+    found = comparison()
+    own = tuple(
+        p for p in found.points if p.tokenizer == "tok <a>" and p.num_codebooks and p.group == "other"
+    )
+    text = measures_section(replace(found, points=own, reference=None))
+    assert " best" not in text and 'class="group"' not in text and "†" not in text
+    plot = text.split("<svg class=")[1]
+    assert re.findall('<text class="name s0" [^>]+>([^<]+)', plot) == ["2.00", "3.00"]
 
 
 def test_calibrations_stand_apart_and_folded(section: str) -> None:
@@ -224,3 +242,32 @@ def test_a_label_prefers_free_space_and_is_cut_where_it_is_long() -> None:
     [long] = place_labels([Wanted("n" * 99, ((20, 100),))], frame, [])
     assert long is not None and long.text == "n" * 29 + "…"
     assert place_labels([Wanted("nowhere", ((5, 5),))], Box(0, 0, 20, 20), []) == [None]
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory, browse: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    page = tmp_path_factory.mktemp("browser") / "report.html"
+    original = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
+    groups = {f"{group} {k} kbit/s": group for group in ("tok", "x" * 40) for k in range(6)}
+    stream = CodeStream(np.zeros((1, 50), np.int64), (16,), Fraction(50))
+    tokens = Tokens({"codes": stream}, 8000, 8000, 1, "f", "0" * 64)
+    example = Example("n" * 60, 8000, original, dict.fromkeys(groups, original), tokens, groups)
+    return browse("measures_browser.js", write_report(page, comparison(), [example], title="t" * 60))
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_tabs_and_measures_are_chosen_for_every_table(seen: dict[str, Any]) -> None:
+    assert seen["log"] == []
+    assert all(layout["page"] <= layout["window"] and not layout["nameless"] for layout in seen["layouts"])
+    steps = seen["measures"]
+    assert steps["start"]["panels"] == ["Speech, clean <set>"]
+    assert steps["start"]["cards"] == ["PESQ-WB", "STOI", "ESTOI", "SI-SDR, dB"]
+    columns = ["System", "kbit/s", "PESQ-WB ↑", "STOI ↑", "SI-SDR, dB ↑", "mel (Vocos) ↓"]
+    assert steps["chosen"]["heads"] == columns
+    assert steps["second"]["panels"] == ["Speech, other"] and steps["second"]["heads"] == columns
+    assert len(steps["every"]["cards"]) == 6 and steps["every"]["every"] == "fewer"
+    assert steps["fewer"]["cards"] == steps["start"]["cards"] and steps["fewer"]["every"] == "all"
+    assert steps["start"]["reading"] == "Point at a mark to read it."
+    assert re.match(r"tok <a>, \d books, [\d.]+ kbit/s: [\d.]+ \[", steps["pointed"]["reading"])
+    assert seen["scrolls"] == []

@@ -150,7 +150,7 @@ def listen_section(examples: Sequence[Example], pictures: Sequence[Pictures]) ->
     single = " single" if len(examples) == 1 else ""
     return (
         '<section id="listen" aria-labelledby="listen-title"><h2 id="listen-title">Listen</h2>'
-        "<p>The original beside every operating point, at equal loudness. Click a picture to jump there; "
+        "<p>The original beside what became of it, at equal loudness. Click a picture to jump there; "
         "point at it to read time, frequency and code.</p>"
         f'<ul class="keys" aria-label="Keyboard">{keys}</ul>'
         f'<div class="player{single}"><nav class="shelf" aria-label="Recordings"><ol>{shelf}</ol>'

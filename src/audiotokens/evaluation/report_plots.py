@@ -17,6 +17,7 @@ SERIES_STYLES = 6
 ANCHOR = "anchor"
 BOOK_WIDTH, BOOK_HEIGHT = 180, 90
 BOOK_BINS = 45
+_MOST_VALUES = 8
 _ROUND_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _SHAPES = (
     "M-4.2 0A4.2 4.2 0 1 1 4.2 0A4.2 4.2 0 1 1 -4.2 0Z",
@@ -268,17 +269,26 @@ def marker(style: int, x: float, y: float) -> str:
 
 
 def _names(series: Sequence[Series], levels: Sequence[Level], frame: _Frame) -> list[str]:
-    """Write every name where it hides as little as possible; tokenizers choose first."""
+    """Write every name where it hides as little as possible; tokenizers choose first.
+
+    A line that is alone needs no name: its values stand there instead.
+    """
     wanted = []
+    alone = len(series) == 1 and not levels and len(series[0].marks) <= _MOST_VALUES
     for one in series:
         spots = [(frame.x(mark.x), frame.y(mark.mean)) for mark in one.marks]
-        wanted.append(Wanted(one.name, tuple(reversed(spots))))
+        if alone:
+            digits = 2 if frame.y_high - frame.y_low < 20 else 1
+            texts = [number(mark.mean, digits) for mark in one.marks]
+            wanted += [Wanted(text, (spot,)) for text, spot in zip(texts, spots, strict=True)]
+        else:
+            wanted.append(Wanted(one.name, tuple(reversed(spots))))
     for level in levels:
         across = (LEFT + (WIDTH - LEFT - RIGHT) * share for share in (0.02, 0.25, 0.5, 0.75, 0.98))
         wanted.append(Wanted(level.name, tuple((x, frame.y(level.mean)) for x in across)))
     inside = Box(LEFT + 2, TOP - 8, WIDTH, HEIGHT - BOTTOM - 1)
     placed = place_labels(wanted, inside, _obstacles(series, levels, frame))
-    styles = [one.classes for one in series]
+    styles = [series[0].classes] * len(wanted) if alone else [one.classes for one in series]
     styles += [ANCHOR if level.style is None else f"s{level.style % SERIES_STYLES}" for level in levels]
     return [_name(one, style) for one, style in zip(placed, styles, strict=True) if one is not None]
 

@@ -35,14 +35,15 @@ def numbers_table(view: TableView) -> str:
     bands: dict[str, list[OperatingPoint]] = {}
     for point in view.points:
         bands.setdefault(_band(view.rate(point)), []).append(point)
+    several = len({view.family(point) for point in view.points}) > 1
     for title, points in bands.items():
-        rows.append(_group(title, 2 + len(view.metrics)))
+        rows += [_group(title, 2 + len(view.metrics))] if several else []
         rows += [_row(view, point, points, show_count=common is None) for point in points]
     number = "" if common is None else f" of {counted(common, 'recording')}"
-    caption = (
-        f"Mean{number} with 95 % interval, by bit rate; bold: best mean among the systems of a band. "
-        "† more than 1 % of the recordings are missing."
-    )
+    best = "; bold: best mean of a band that holds several systems" if several else ""
+    caption = f"Mean{number} with 95 % interval, by bit rate{best}."
+    if any(summary.flagged for summary in view.found.values()):
+        caption += " † more than 1 % of the recordings are missing."
     heads = [_head("System"), _head("kbit/s"), *_metric_heads(view)]
     return _folded(
         "All numbers", table_html(view, "all numbers", caption, heads, rows), "numbers", opened=True
@@ -186,7 +187,8 @@ def _row(view: TableView, point: OperatingPoint, band: Sequence[OperatingPoint],
 
 def _is_best(view: TableView, summary: Summary | None, metric: str, band: Sequence[OperatingPoint]) -> bool:
     known = METRICS.get(metric)
-    if known is None or summary is None or summary.mean is None or len(band) < 2:
+    alone = len({view.family(point) for point in band}) < 2 or view.rate(band[0]) is None
+    if alone or known is None or summary is None or summary.mean is None:
         return False
     found = (view.found.get((point.point, metric)) for point in band)
     means = [each.mean for each in found if each is not None and each.mean is not None]

@@ -122,6 +122,10 @@ class TableView:
         """Return the bit rate, in bits per second, at which a point stands; None where nothing is coded."""
         return rate_of(point, self.payload)
 
+    def family(self, point: OperatingPoint) -> str:
+        """Return what several points of one system have in common: "opus" for "opus-9k"."""
+        return _family_key(point.tokenizer) if point.kind == "anchor" else point.tokenizer
+
     def style(self, point: OperatingPoint) -> int:
         """Return the index of the tokenizer that a point belongs to, or -1 for an anchor."""
         if point.kind not in ("tokenizer", "unquantized"):
