@@ -111,12 +111,23 @@ def _convert_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in arguments:
         return None
     choices = [argument for argument in arguments if argument is not type(None)]
+    if isinstance(value, Mapping) and "kind" in value and all(map(dataclasses.is_dataclass, choices)):
+        # The kind decides, so that a mistake in another key is reported for the right one.
+        kinds = {kind: choice for choice in choices for kind in typing.get_args(_hints(choice).get("kind"))}
+        if kinds:
+            return _convert(_choose(kinds, value["kind"], f"{where}.kind"), value, where)
     for choice in choices[:-1]:
         try:
             return _convert(choice, value, where)
         except ConfigError:
             continue
     return _convert(choices[-1], value, where)
+
+
+def _choose(kinds: Mapping[object, Any], kind: object, where: str) -> Any:
+    if isinstance(kind, str) and kind in kinds:
+        return kinds[kind]
+    raise ConfigError(f"{where}: found {_describe(kind)}, expected one of {', '.join(map(repr, kinds))}")
 
 
 def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

@@ -68,7 +68,9 @@ def share_right(discriminators: Discriminators, real: Tensor, fake: Tensor) -> f
     return float(shares["real_right"] + shares["fake_right"]) / 2
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", [name if name == "compressed" else pytest.param(name, marks=pytest.mark.slow) for name in SMALL]
+)
 def test_noise_is_found_and_both_losses_take_it_away(name: str) -> None:
     discriminators, random = trained(SMALL[name], noise=0.5, steps=60)
     real = clean(random)

@@ -214,6 +214,33 @@ def test_a_phase_needs_books(recipe: Recipe) -> None:
         from_dict(AdversarialConfig, {"start": 3, "ramp": -1})
 
 
+@pytest.mark.parametrize(
+    ("discriminator", "message"),
+    [
+        (
+            {"kind": "stft", "windwos": [64]},
+            r'discriminators\[0\]: unknown key "windwos"; did you mean "windows"',
+        ),
+        ({"kind": "sftf"}, r"found str 'sftf', expected one of 'stft', 'period', 'band', 'scale'"),
+        ({"kind": "stft", "windows": [30]}, r"windows are \[30\], expected multiples of 4"),
+        ({"kind": "stft", "kernel": [3, 4]}, r"kernel is \[3, 4\], expected odd sizes"),
+        ({"kind": "period", "periods": [1]}, r"periods are \[1\] .* expected periods of 2 or more"),
+        ({"kind": "band", "edges": [0.0, 0.5, 0.5]}, r"edges are .* expected rising shares"),
+        ({"kind": "scale", "channels": 6}, r"channels 6, expected .* multiple of 4"),
+        (
+            {"kind": "band", "windows": [4096]},
+            r"4096 samples is longer than data\.crop_samples \(1600\)",
+        ),
+    ],
+)
+def test_mistakes_in_a_discriminator_are_named(
+    recipe: Recipe, discriminator: dict[str, Any], message: str
+) -> None:
+    values = {**to_dict(recipe), "adversarial": {"start": 7, "discriminators": [discriminator]}}
+    with pytest.raises(ConfigError, match=message):
+        from_dict(Recipe, values)
+
+
 def test_other_discriminators_in_a_checkpoint_are_refused(
     pack_file: PackedAudio, recipe: Recipe, tmp_path: Path
 ) -> None:

@@ -127,7 +127,7 @@ def test_stft(shared: Path, name: str, config: STFTDiscriminatorConfig, channels
 @pytest.mark.parametrize(
     ("name", "config", "conditions", "first"),
     [
-        ("vocos_mpd", PeriodDiscriminatorConfig(), 0, 1),
+        pytest.param("vocos_mpd", PeriodDiscriminatorConfig(), 0, 1, marks=pytest.mark.slow),
         ("vocos_mpd_conditional", PeriodDiscriminatorConfig(periods=(2, 3)), 4, 1),
         ("vocos_mrd", BandDiscriminatorConfig(), 0, 5),
         ("vocos_mrd_conditional", BandDiscriminatorConfig(windows=(512,)), 4, 5),

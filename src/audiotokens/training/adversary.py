@@ -164,7 +164,7 @@ class Adversary:
 
     def _judge(self, waveform: Tensor, condition: Tensor | None) -> list[Verdict]:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-            verdicts: list[Verdict] = self.discriminators(waveform, condition)
+            verdicts: list[Verdict] = self.discriminators(waveform.float(), condition)
         return verdicts
 
     def tensors(self, step: int) -> dict[str, Tensor]:

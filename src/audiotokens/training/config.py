@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from audiotokens.config import from_dict, to_dict
 from audiotokens.errors import ConfigError, MissingExtraError
-from audiotokens.training.discriminators import (
+from audiotokens.training.discriminator_config import (
     DiscriminatorConfig,
     PeriodDiscriminatorConfig,
     STFTDiscriminatorConfig,
@@ -217,8 +217,8 @@ class AdversarialConfig:
     ramp: int = 1000
     loss: Literal["hinge", "least-squares"] = "hinge"
     features: Literal["relative", "absolute"] = "relative"
-    adversarial_weight: float = 0.02
-    feature_weight: float = 0.04
+    adversarial_weight: float = 0.05
+    feature_weight: float = 0.1
     train: Literal["all", "decoder"] = "all"
     optimizer: DiscriminatorOptimizerConfig = field(default_factory=DiscriminatorOptimizerConfig)
     balancer: BalancerConfig | None = None
@@ -229,6 +229,11 @@ class AdversarialConfig:
                 f"start, alone and ramp are {self.start}, {self.alone} and {self.ramp}, expected 0 or more, "
                 "and at least one discriminator"
             )
+
+    @property
+    def longest_window(self) -> int:
+        """Samples of the longest STFT window of the discriminators; 0 if none has any."""
+        return max((max(getattr(config, "windows", (0,))) for config in self.discriminators), default=0)
 
     def ramp_at(self, step: int) -> float:
         """Factor of the two weights at a step, 0 to 1."""
@@ -286,6 +291,12 @@ class Recipe:
             raise ValueError("log_every, checkpoint_every and keep_checkpoints must be at least 1")
         if self.validate_every and not self.data.validation_files:
             raise ValueError("validate_every needs data.validation_files of 1 or more")
+        longest = self.adversarial.longest_window if self.adversarial else 0
+        if longest > self.data.crop_samples:
+            raise ValueError(
+                f"a discriminator's window of {longest} samples is longer than data.crop_samples "
+                f"({self.data.crop_samples})"
+            )
         if self.adversarial and self.adversarial.start < self.schedule.unquantized:
             raise ValueError(
                 f"adversarial.start is {self.adversarial.start}, expected at least schedule.unquantized "

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audiotokens.training.discriminator_config import BandDiscriminatorConfig
 from audiotokens.training.discriminators.base import (
     Discriminator,
     Head,
@@ -20,32 +18,6 @@ from audiotokens.training.discriminators.base import (
 )
 
 _HALVINGS = 3
-
-
-@dataclass(frozen=True)
-class BandDiscriminatorConfig:
-    """Complex STFT discriminators whose bands have layers of their own, one per window.
-
-    Args:
-        kind: names this discriminator in a recipe.
-        windows: samples of each STFT; the hop is a quarter.
-        channels: of every layer.
-        edges: of the bands, as shares of the bins.
-        framing: "centered" mirrors half a window at both ends (Vocos: Siuzdak 2023); "matched" makes one
-            frame per hop (DAC).
-        level: take out mean and peak level first.
-    """
-
-    kind: Literal["band"] = "band"
-    windows: tuple[int, ...] = (2048, 1024, 512)
-    channels: int = 32
-    edges: tuple[float, ...] = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
-    framing: Literal["centered", "matched"] = "centered"
-    level: bool = True
-
-    def build(self, channels: int, *, conditions: int = 0) -> list[Discriminator]:
-        """Build the discriminators of audio of so many channels."""
-        return [BandDiscriminator(self, window, channels, conditions) for window in self.windows]
 
 
 class BandDiscriminator(Discriminator):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audiotokens.training.discriminator_config import PeriodDiscriminatorConfig
 from audiotokens.training.discriminators.base import (
     Discriminator,
     Head,
@@ -18,30 +16,6 @@ from audiotokens.training.discriminators.base import (
 )
 
 _KERNEL, _STRIDE = 5, 3
-
-
-@dataclass(frozen=True)
-class PeriodDiscriminatorConfig:
-    """Discriminators that see every p-th sample in one column, one per period p.
-
-    Args:
-        kind: names this discriminator in a recipe.
-        periods: samples of each.
-        channels: of the layers; all but the last keep every third row.
-        whole_period: mirror a whole period at the end where the length is a multiple of it (DAC), instead of
-            nothing (HiFi-GAN, Vocos).
-        level: take out mean and peak level first (DAC).
-    """
-
-    kind: Literal["period"] = "period"
-    periods: tuple[int, ...] = (2, 3, 5, 7, 11)
-    channels: tuple[int, ...] = (32, 128, 512, 1024, 1024)
-    whole_period: bool = False
-    level: bool = False
-
-    def build(self, channels: int, *, conditions: int = 0) -> list[Discriminator]:
-        """Build the discriminators of audio of so many channels."""
-        return [PeriodDiscriminator(self, period, channels, conditions) for period in self.periods]
 
 
 class PeriodDiscriminator(Discriminator):

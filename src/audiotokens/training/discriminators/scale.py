@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
+from audiotokens.training.discriminator_config import ScaleDiscriminatorConfig
 from audiotokens.training.discriminators.base import Discriminator, Head, Verdict, level, run_layers
 
 _ZEROS, _ROLLOFF = 24, 0.945
-
-
-@dataclass(frozen=True)
-class ScaleDiscriminatorConfig:
-    """Discriminators of the waveform at lower sample rates, one per factor.
-
-    Args:
-        kind: names this discriminator in a recipe.
-        factors: by which the sample rate is divided.
-        channels: of the first layer; the others have 4, 16 and 64 times as many.
-        level: take out mean and peak level first (DAC).
-    """
-
-    kind: Literal["scale"] = "scale"
-    factors: tuple[int, ...] = (1, 2, 4)
-    channels: int = 16
-    level: bool = True
-
-    def build(self, channels: int, *, conditions: int = 0) -> list[Discriminator]:
-        """Build the discriminators of audio of so many channels."""
-        return [ScaleDiscriminator(self, factor, channels, conditions) for factor in self.factors]
 
 
 class ScaleDiscriminator(Discriminator):

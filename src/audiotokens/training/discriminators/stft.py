@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
+from audiotokens.training.discriminator_config import STFTDiscriminatorConfig
 from audiotokens.training.discriminators.base import (
     Discriminator,
     Head,
@@ -16,33 +14,6 @@ from audiotokens.training.discriminators.base import (
     run_layers,
     spectrogram,
 )
-
-
-@dataclass(frozen=True)
-class STFTDiscriminatorConfig:
-    """Complex STFT discriminators, one per window.
-
-    Args:
-        kind: names this discriminator in a recipe.
-        windows: samples of each STFT; the hop is a quarter.
-        channels: of every layer.
-        kernel: of the first layers, in frames and bins.
-        dilations: in frames, of the layers that halve the bins.
-        spectrum: "complex" reads real and imaginary part divided by the root of the window's energy;
-            "compressed" reads both times |S|^-0.7 (|S|^2 floored by 1e-7), and 0.15 ln |S|^2 beside them, so
-            that weak partials are seen.
-    """
-
-    kind: Literal["stft"] = "stft"
-    windows: tuple[int, ...] = (1024, 2048, 512)
-    channels: int = 32
-    kernel: tuple[int, int] = (3, 9)
-    dilations: tuple[int, ...] = (1, 2, 4)
-    spectrum: Literal["complex", "compressed"] = "complex"
-
-    def build(self, channels: int, *, conditions: int = 0) -> list[Discriminator]:
-        """Build the discriminators of audio of so many channels."""
-        return [STFTDiscriminator(self, window, channels, conditions) for window in self.windows]
 
 
 class STFTDiscriminator(Discriminator):
