@@ -260,7 +260,8 @@ def _smallest(scores: Tensor, count: int) -> Tensor:
     chosen = groups.amin(2).topk(count, largest=False).indices
     within = groups.gather(1, chosen[..., None].expand(-1, -1, _GROUP)).flatten(1)
     place = within.topk(count, largest=False).indices
-    return chosen.gather(1, place // _GROUP) * _GROUP + place % _GROUP
+    found: Tensor = chosen.gather(1, place // _GROUP) * _GROUP + place % _GROUP
+    return found
 
 
 def _kmeans(vectors: Tensor, size: int, iterations: int, generator: torch.Generator | None) -> Tensor:
