@@ -314,6 +314,22 @@ def test_audio_and_codes_are_all_there(text: str) -> None:
     assert codes["codes-0"]["sizes"] == [16] * 4
 
 
+def test_versions_of_a_system_stand_together(tmp_path: Path) -> None:
+    one = example()
+    labels = ["a & b 1 kbit/s", "a & b 2 kbit/s", "Opus 6 kbit/s", "Codec2 700C", "Codec2 3200"]
+    groups = dict(zip(labels, ["a & b", "a & b", "Opus", "Codec2", "Codec2"], strict=True))
+    one = replace(one, versions=dict.fromkeys(labels, one.original), groups=groups)
+    text = write_report(tmp_path / "r.html", comparison(), [one], title="t").read_text(encoding="utf-8")
+    rows = text.split('<div class="system">')[1:]
+    names = [re.sub("<[^>]+>", "", row.split("</span>")[0]) for row in rows]
+    assert names == ["", "a &amp; b  kbit/s", "Opus  kbit/s", "Codec2"]
+    buttons = [re.findall(r"(?:</kbd>|>)([^<]+)</button>", row.split("</div>")[0]) for row in rows]
+    assert buttons == [["Original"], ["1", "2"], ["6"], ["700C", "3200"]]
+    assert re.findall('data-label="([^"]+)"', text)[1:] == [label.replace("&", "&amp;") for label in labels]
+    assert text.count('aria-label="Opus 6 kbit/s"') == 1
+    assert 'data-shown="2"' in text
+
+
 def test_pictures_share_scale_and_time(parsed: Checker) -> None:
     sources = [a["src"] for tag, a in parsed.elements if tag == "img" and a.get("alt")]
     images = [from_url(source or "") for source in sources]

@@ -29,6 +29,7 @@ from audiotokens.evaluation.report_plots import number, ticks
 from audiotokens.tokens import Tokens
 
 TRACK_HEIGHT = 120
+_UNIT = " kbit/s"
 ORIGINAL = "Original"
 PLAY_ICON = (
     '<svg viewBox="0 0 20 20" aria-hidden="true"><path class="go" d="M5 2.5v15l13-7.5z"/>'
@@ -54,8 +55,8 @@ class Example:
         original: float `[N]`, one channel, in [-1, 1].
         versions: label, such as "3 kbit/s", to waveform `[N]`; in the order of the buttons.
         tokens: of exactly this recording, with all books that shall be drawn.
-        groups: system of a label, such as "Opus" of "Opus 9 kbit/s"; the buttons of a system stand together,
-            and its name is left out of them. Where there are none, all buttons stand in one row.
+        groups: system of a label, such as "Opus" of "Opus 9 kbit/s"; versions of one system that follow each
+            other stand in one row, and its name is left out of them. Without groups all stand in one row.
 
     Raises:
         AudioError: a waveform is not `[N]` with N > 0 finite samples, or not as long as the original.
@@ -182,7 +183,7 @@ def _card(index: int, example: Example, pictures: Pictures) -> str:
     books = len(pictures.grid.labels)
     rate = f"{example.sample_rate / 1000:g} kHz"
     facts = f"{example.seconds:.1f} s · {rate} · {books} books · {example.tokens.bits:,.0f} bits in all"
-    shown = (len(example.versions) + 2) // 2 if example.versions else 0
+    shown = _shown_first(example)
     current = " current" if index == 0 else ""
     seconds = f"{example.seconds:.4f}"
     return (
@@ -200,29 +201,48 @@ def _card(index: int, example: Example, pictures: Pictures) -> str:
     )
 
 
+def _shown_first(example: Example) -> int:
+    """Return the version in the middle of the first system, or 0 without any."""
+    groups = [example.groups.get(label, "") for label in example.versions]
+    first = next((i for i, group in enumerate(groups) if group != groups[0]), len(groups))
+    return (first + 2) // 2 if first else 0
+
+
 def _version_buttons(example: Example) -> str:
     """Return a row of buttons, or a row for each system; the order of the buttons is that of the labels."""
-    rows: list[tuple[str, list[str]]] = []
+    rows: list[tuple[str, list[int]]] = []
     for v, label in enumerate(example.labels):
         group = example.groups.get(label, "")
         if not rows or rows[-1][0] != group:
             rows.append((group, []))
-        text = label.removeprefix(group).strip() or label
-        key = f"<kbd>{v + 1}</kbd>" if v < 9 else ""
-        shortcut = f' aria-keyshortcuts="{v + 1}"' if v < 9 else ""
-        name = f' aria-label="{escape(label)}"' if text != label else ""
-        rows[-1][1].append(
-            f'<button type="button" data-label="{escape(label)}" '
-            f'aria-pressed="{str(v == 0).lower()}"{shortcut}{name}>{key}{escape(text)}</button>'
-        )
-    if len(rows) == 1 or not example.groups:
-        buttons = "".join(button for _, row in rows for button in row)
+        rows[-1][1].append(v)
+    if not example.groups:
+        buttons = "".join(_version_button(v, label, label) for v, label in enumerate(example.labels))
         return f'<div class="versions" role="group" aria-label="Version">{buttons}</div>'
-    lines = "".join(
-        f'<div class="system"><span>{escape(group)}</span><div>{"".join(row)}</div></div>'
-        for group, row in rows
-    )
+    lines = "".join(_system_row(example, group, versions) for group, versions in rows)
     return f'<div class="versions grouped" role="group" aria-label="Version">{lines}</div>'
+
+
+def _system_row(example: Example, group: str, versions: Sequence[int]) -> str:
+    """Return the buttons of one system, which leave out what its name says, and the unit that all share."""
+    texts = [example.labels[v].removeprefix(group).strip() or example.labels[v] for v in versions]
+    rates = bool(group) and all(text.endswith(_UNIT) for text in texts)
+    buttons = "".join(
+        _version_button(v, example.labels[v], text.removesuffix(_UNIT) if rates else text)
+        for v, text in zip(versions, texts, strict=True)
+    )
+    unit = f" <small>{_UNIT}</small>" if rates else ""
+    return f'<div class="system"><span>{escape(group)}{unit}</span><div>{buttons}</div></div>'
+
+
+def _version_button(version: int, label: str, text: str) -> str:
+    key = f"<kbd>{version + 1}</kbd>" if version < 9 else ""
+    shortcut = f' aria-keyshortcuts="{version + 1}"' if version < 9 else ""
+    name = f' aria-label="{escape(label)}"' if text != label else ""
+    return (
+        f'<button type="button" data-label="{escape(label)}" '
+        f'aria-pressed="{str(version == 0).lower()}"{shortcut}{name}>{key}{escape(text)}</button>'
+    )
 
 
 def _tracks(example: Example, pictures: Pictures, shown: int) -> str:
