@@ -10,13 +10,14 @@ OUTPUT := outputs/demo
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
-.PHONY: demo test slow check docs judges clean help
+.PHONY: demo test slow kill check docs judges clean help
 
 help:
 	@echo "make demo [AUDIO=path]  encode, decode and measure audio; write $(OUTPUT)/report.html"
 	@echo "make test               run the quick tests"
 	@echo "make judges             install what the group \"judges\" of measures needs"
 	@echo "make slow               run the slow tests"
+	@echo "make kill               kill training runs at random moments; compare the bits"
 	@echo "make check              lint and type-check"
 	@echo "make docs               build the documentation into site/"
 	@echo "make clean              delete .venv and everything built"
@@ -29,6 +30,9 @@ test: $(VENV)/.test-ready
 
 slow: $(VENV)/.test-ready
 	@$(PYTEST) -m slow tests
+
+kill: $(VENV)/.test-ready
+	@$(PYTEST) -m slow tests/training/test_kill.py
 
 check: $(VENV)/.test-ready
 	@$(BIN)/ruff check --quiet .
