@@ -40,7 +40,7 @@ GROUND_NAMES = {name for names in GROUND for name in names}
 
 OPTIONAL = {"av", "espeakng_loader", "huggingface_hub", "onnxruntime", "pesq", "pyarrow", "pystoi", "ray"}
 OPTIONAL |= {"ai_edge_litert", "imageio_ffmpeg", "pycodec2", "scipy", "tokenizers", "transformers", "yaml"}
-OPTIONAL |= {"distillmos", "pocketsphinx", "resemblyzer", "speechmos", "swift_f0", "visqol"}
+OPTIONAL |= {"distillmos", "numba", "pocketsphinx", "resemblyzer", "speechmos", "swift_f0", "visqol"}
 UNSAFE = {"cPickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 
 PUBLIC = ["AudioTokensError", "CodeStream", "Conditioning", "Segment", "Source", "Spec", "StreamSpec"]

@@ -4,7 +4,14 @@ from audiotokens.evaluation.cache import default_folder
 from audiotokens.evaluation.compare import compare, default_prefixes
 from audiotokens.evaluation.files import AudioFile, find_files
 from audiotokens.evaluation.measures import JUDGES
-from audiotokens.evaluation.metrics import EVALUATION_RATE, METRICS, Metric, get_metrics, register
+from audiotokens.evaluation.metrics import (
+    EVALUATION_RATE,
+    METRICS,
+    Measured,
+    Metric,
+    get_metrics,
+    register,
+)
 from audiotokens.evaluation.results import (
     BookUsage,
     Comparison,
@@ -32,6 +39,7 @@ __all__ = [
     "Difference",
     "FileRecord",
     "Interval",
+    "Measured",
     "Metric",
     "Named",
     "OperatingPoint",

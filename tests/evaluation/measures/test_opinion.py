@@ -43,6 +43,7 @@ def test_scores_are_those_of_the_installed_package(voice: np.ndarray, judge: Jud
     assert opinion.plcmos(voice) == pytest.approx(plcmos.run(voice.copy(), 16000)["plcmos"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_distillmos_is_that_of_the_package(voice: np.ndarray, judge: Judge) -> None:
     judge("distillmos")
     import torch

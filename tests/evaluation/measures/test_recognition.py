@@ -65,10 +65,10 @@ def test_words_are_normalized() -> None:
 
 
 def test_hallucination_is_flagged() -> None:
-    assert not WordErrors(0, 0, 4, words=2).hallucinated
-    assert not WordErrors(9, 0, 10, words=20).hallucinated
-    assert WordErrors(0, 0, 11, words=20).hallucinated
-    assert WordErrors(0, 0, 5, words=9).hallucinated
+    assert not WordErrors(0, 0, 9, words=2).hallucinated
+    assert not WordErrors(9, 0, 20, words=20).hallucinated
+    assert WordErrors(0, 0, 21, words=20).hallucinated
+    assert WordErrors(0, 0, 10, words=9).hallucinated
 
 
 @pytest.fixture
@@ -92,10 +92,8 @@ def test_rates_and_their_weights(heard: dict[float, str]) -> None:
     assert difference(one, three) == 100
     with pytest.raises(MetricError, match="there are no words to compare with"):
         difference(three, one)
-    with pytest.raises(MetricError, match="12 words were invented where 0 were said|no words"):
-        difference(three, four)
-    heard[4.0] = heard[1.0] + " x" * 6
-    with pytest.raises(MetricError, match="6 words were invented where 6 were said: the recogniser hallu"):
+    heard[4.0] = heard[1.0] + " x" * 10
+    with pytest.raises(MetricError, match="10 words were invented where 6 were said: the recogniser hallu"):
         difference(one, four)
     with pytest.raises(MetricError, match="a transcript is needed"):
         increase(one, two)

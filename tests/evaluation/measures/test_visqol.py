@@ -26,6 +26,7 @@ def test_another_utterance_is_bad(judge: Judge, utterances: list[np.ndarray]) ->
     assert judge("visqol/speech")(utterances[1], utterances[2][: len(utterances[1])]) < 2
 
 
+@pytest.mark.slow
 def test_lateness_costs_little(judge: Judge, utterances: list[np.ndarray]) -> None:
     clip = utterances[1][: 2 * 16000]
     late = np.concatenate([np.zeros(80, np.float32), clip[:-80]])

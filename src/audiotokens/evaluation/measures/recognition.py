@@ -21,7 +21,7 @@ LONGEST = 30.0
 """Seconds above which a recording is cut, at a quiet place of the original, before it is recognised."""
 _SECONDS = 0.5
 _QUIET = 0.2
-_LEAST_INSERTIONS = 5
+_LEAST_INSERTIONS = 10
 
 
 class WordErrors(NamedTuple):
@@ -39,8 +39,8 @@ class WordErrors(NamedTuple):
 
     @property
     def hallucinated(self) -> bool:
-        """Whether words were invented: five or more, and more than half as many as were said."""
-        return self.insertions >= _LEAST_INSERTIONS and self.insertions > self.words / 2
+        """Whether words were invented: ten or more, and more than were said."""
+        return self.insertions >= _LEAST_INSERTIONS and self.insertions > self.words
 
 
 def normalized_words(text: str) -> list[str]:
@@ -165,7 +165,8 @@ def _decoder() -> Any:
 
 _HOW = (
     "PocketSphinx en-us with its language model, 16 kHz, cut above 30 s; lower case, punctuation removed; "
-    "corpus rate: files count by their words"
+    "corpus rate: files count by their words; no value where ten or more words and more than were said are "
+    "invented"
 )
 METRICS = (
     Metric(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import cache
 from typing import Any
 
@@ -29,6 +30,10 @@ def visqol_speech(reference: np.ndarray, output: np.ndarray, sample_rate: int) -
     for name, signal in (("reference", reference), ("reconstruction", output)):
         require_sound(signal, name, sample_rate, _SECONDS)
     pair = (reference.astype(np.float64), output.astype(np.float64))
+    with contextlib.suppress(ImportError):  # without numba it is slower and gives the same
+        import numba
+
+        numba.set_num_threads(1)
     try:
         return float(api.measure_from_arrays(*pair, sample_rate).moslqo)
     except ValueError as error:
