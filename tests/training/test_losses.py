@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from audiotokens.training.losses import (
     ComplexLoss,
     LogMelLoss,
     LoudnessLoss,
+    MagnitudeLoss,
     ReconstructionLoss,
     complex_weight,
     loudness_weights,
@@ -137,10 +140,30 @@ def test_no_mel_band_is_empty(window: int, bands: int) -> None:
 
 def test_equal_signals_have_no_loss(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
     terms = ReconstructionLoss(16000)(pair[0], pair[0])
-    assert set(terms) == {"complex_stft", "log_mel", "loudness"}
+    assert set(terms) == {"complex_stft", "log_mel", "magnitude", "loudness"}
+    assert terms["magnitude"].max() == 0
     assert terms["complex_stft"].abs().max() < 1e-5
     assert terms["log_mel"].max() == 0
     assert terms["loudness"].max() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_magnitude_loss_is_its_equation_and_does_not_see_phase(
+    pair: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    x, y = pair
+    compressed = [(plain_stft(signal, 1024).abs().square() + 1e-7).pow(0.15) for signal in (x, y)]
+    expected = (compressed[1] - compressed[0]).abs().mean((1, 2))
+    loss = MagnitudeLoss(1024)
+    assert torch.allclose(loss(Spectra(x), Spectra(y)), expected, rtol=1e-3)
+    assert loss(Spectra(x), Spectra(-x)).max() < 1e-6
+
+
+def test_a_long_window_sees_phases_that_do_not_fit_together() -> None:
+    time = torch.arange(16000) / 16000
+    steady = torch.sin(2 * math.pi * 150 * time)[None]
+    jumping = torch.sin(2 * math.pi * 150 * time + (time * 50).floor() * 2.4)[None]
+    short, long = (float(MagnitudeLoss(n)(Spectra(steady), Spectra(jumping))) for n in (128, 2048))
+    assert long > 3 * short
 
 
 def test_silence_has_finite_gradients() -> None:

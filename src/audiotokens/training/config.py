@@ -69,6 +69,7 @@ class LossConfig:
     Args:
         complex_stft: compressed complex spectrum; multiplied per crop by min(1.5, 2 books / K).
         log_mel: log mel spectrum.
+        magnitude: compressed magnitudes at long windows, which resolve the harmonics of a voice.
         loudness: loudness with asymmetry,
         loudness_start: 0 until this step,
         loudness_full: and full from this step on, linear between.
@@ -77,6 +78,7 @@ class LossConfig:
 
     complex_stft: float = 0.5
     log_mel: float = 0.15
+    magnitude: float = 0.0
     loudness: float = 0.30
     loudness_start: int = 150
     loudness_full: int = 300

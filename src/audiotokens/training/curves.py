@@ -14,6 +14,7 @@ PANELS = (
     ("loss", ("loss",)),
     ("complex STFT", ("complex_stft",)),
     ("log mel", ("log_mel",)),
+    ("magnitude", ("magnitude",)),
     ("loudness", ("loudness",)),
     ("commitment", ("commitment", "relative_error")),
     ("SI-SDR of all books, dB", ("si_sdr",)),

@@ -49,6 +49,30 @@ class ComplexLoss(nn.Module):
         return _power_law(spectra.power(self.window).clamp(min=POWER_FLOOR), (self.exponent - 1) / 2)
 
 
+class MagnitudeLoss(nn.Module):
+    """L1 distance of magnitude-compressed spectra, without their phase, `[B]`.
+
+    Mean over frames and bins of | |S_y|^0.3 - |S_x|^0.3 |, with |S|^2 raised by 1e-7. A long window resolves
+    the harmonics of a voice, and sees them blur where the phases of successive frames do not fit together.
+
+    Args:
+        window: samples n.
+        exponent: of the magnitude.
+    """
+
+    def __init__(self, window: int, exponent: float = 0.3) -> None:
+        super().__init__()
+        self.window = window
+        self.exponent = exponent
+
+    def forward(self, reference: Spectra, output: Spectra) -> Tensor:
+        """Return the loss of each crop."""
+        return (self._compressed(output) - self._compressed(reference)).abs().mean((1, 2))
+
+    def _compressed(self, spectra: Spectra) -> Tensor:
+        return _power_law(spectra.power(self.window) + POWER_FLOOR, self.exponent / 2)
+
+
 class LogMelLoss(nn.Module):
     """L1 distance of log mel spectra, `[B]`.
 
@@ -129,19 +153,25 @@ class ReconstructionLoss(nn.Module):
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
         self.complex_stft = ComplexLoss()
+        self.magnitude = nn.ModuleList(MagnitudeLoss(n) for n in (1024, 2048))
         self.log_mel = nn.ModuleList(
             LogMelLoss(sample_rate, n, bands) for n, bands in ((1024, 80), (256, 40))
         )
         sizes = ((256, 24), (512, 42), (1024, 64))
         self.loudness = nn.ModuleList(LoudnessLoss(sample_rate, n, bands) for n, bands in sizes)
 
-    def forward(self, reference: Tensor, output: Tensor, *, loudness: bool = True) -> dict[str, Tensor]:
-        """Return the terms, each `[B]`: "complex_stft", "log_mel" (sum over windows) and "loudness" (mean).
+    def forward(
+        self, reference: Tensor, output: Tensor, *, loudness: bool = True, magnitude: bool = True
+    ) -> dict[str, Tensor]:
+        """Return the terms, each `[B]`.
+
+        They are "complex_stft", "log_mel" and "magnitude" (sums over windows), and "loudness" (mean).
 
         Args:
             reference: `[B, T]`.
             output: `[B, T]`.
             loudness: whether to compute that term (its weight is 0 at the start of a run).
+            magnitude: whether to compute that term.
         """
         with torch.no_grad():
             x = Spectra(reference)
@@ -151,6 +181,8 @@ class ReconstructionLoss(nn.Module):
             "complex_stft": self.complex_stft(x, y),
             "log_mel": _total([loss(x, y) for loss in self.log_mel]),
         }
+        if magnitude:
+            terms["magnitude"] = _total([loss(x, y) for loss in self.magnitude])
         if loudness:
             terms["loudness"] = _total([loss(x, y, scale) for loss in self.loudness]) / len(self.loudness)
         return terms

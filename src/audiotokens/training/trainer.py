@@ -148,7 +148,9 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
             output = codec(waveform[:, None], num_codebooks=self._per_crop(books), quantize=quantize)
         loudness = weights.loudness_at(self.step)
-        per_crop = self.criterion(waveform, output.waveform[:, 0], loudness=loudness > 0)
+        per_crop = self.criterion(
+            waveform, output.waveform[:, 0], loudness=loudness > 0, magnitude=weights.magnitude > 0
+        )
         used = books if quantize else torch.full_like(books, self.prefixes[-1])
         terms = {name: term.mean() for name, term in per_crop.items()}
         share = complex_weight(used, self.prefixes[-1])
@@ -156,6 +158,8 @@ class Trainer:
             "complex_stft": Part(weights.complex_stft, (share * per_crop["complex_stft"]).mean()),
             "log_mel": Part(weights.log_mel, terms["log_mel"]),
         }
+        if weights.magnitude > 0:
+            parts["magnitude"] = Part(weights.magnitude, terms["magnitude"])
         if loudness > 0:
             parts["loudness"] = Part(loudness, terms["loudness"])
         if output.quantized is not None and output.quantized.losses:
