@@ -316,15 +316,15 @@ def test_audio_and_codes_are_all_there(text: str) -> None:
 
 def test_versions_of_a_system_stand_together(tmp_path: Path) -> None:
     one = example()
-    labels = ["a & b 1 kbit/s", "a & b 2 kbit/s", "Opus 6 kbit/s", "Codec2 700C", "Codec2 3200"]
-    groups = dict(zip(labels, ["a & b", "a & b", "Opus", "Codec2", "Codec2"], strict=True))
+    labels = ["a & b 1 kbit/s", "a & b 2 kbit/s", "Opus 6 kbit/s", "Codec2 700C", "Codec2 3200", "Alone"]
+    groups = dict(zip(labels, ["a & b", "a & b", "Opus", "Codec2", "Codec2", "Alone"], strict=True))
     one = replace(one, versions=dict.fromkeys(labels, one.original), groups=groups)
     text = write_report(tmp_path / "r.html", comparison(), [one], title="t").read_text(encoding="utf-8")
     rows = text.split('<div class="system">')[1:]
     names = [re.sub("<[^>]+>", "", row.split("</span>")[0]) for row in rows]
-    assert names == ["", "a &amp; b  kbit/s", "Opus  kbit/s", "Codec2"]
+    assert names == ["", "a &amp; b  kbit/s", "Opus  kbit/s", "Codec2", ""]
     buttons = [re.findall(r"(?:</kbd>|>)([^<]+)</button>", row.split("</div>")[0]) for row in rows]
-    assert buttons == [["Original"], ["1", "2"], ["6"], ["700C", "3200"]]
+    assert buttons == [["Original"], ["1", "2"], ["6"], ["700C", "3200"], ["Alone"]]
     assert re.findall('data-label="([^"]+)"', text)[1:] == [label.replace("&", "&amp;") for label in labels]
     assert text.count('aria-label="Opus 6 kbit/s"') == 1
     assert 'data-shown="2"' in text

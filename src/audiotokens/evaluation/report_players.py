@@ -232,7 +232,8 @@ def _system_row(example: Example, group: str, versions: Sequence[int]) -> str:
         for v, text in zip(versions, texts, strict=True)
     )
     unit = f" <small>{_UNIT}</small>" if rates else ""
-    return f'<div class="system"><span>{escape(group)}{unit}</span><div>{buttons}</div></div>'
+    name = "" if group in texts else f"{escape(group)}{unit}"
+    return f'<div class="system"><span>{name}</span><div>{buttons}</div></div>'
 
 
 def _version_button(version: int, label: str, text: str) -> str:
