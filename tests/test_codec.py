@@ -207,6 +207,20 @@ def test_training_pass_gives_gradients_to_every_parameter(codec: GainShapeCodec)
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+def test_noise_is_fresh_in_training_and_else_a_function_of_the_frame() -> None:
+    noisy = make_codec(replace(VARIANTS["tiny"], noise=True)).make_exact(False)
+    waveform = torch.from_numpy(noise(8000))[None]
+    with torch.inference_mode():
+        out = noisy(waveform)
+        assert out.second is None and torch.equal(out.waveform, noisy(waveform).waveform)
+        noisy.train()
+        draws = noisy(waveform)
+    assert draws.second is not None and draws.second.shape == waveform.shape
+    assert not torch.equal(draws.waveform, draws.second)
+    (chunks,) = verify(noisy.eval(), waveforms=[noise(40000)], promises=["I4"]).verdicts
+    assert chunks.status == "kept", chunks
+
+
 def test_resampled_input_records_how_it_was_fed(codec: GainShapeCodec) -> None:
     tokens = codec.encode(np.concatenate([noise(4800), noise(4800)]), 48000)
     assert tokens.source is not None

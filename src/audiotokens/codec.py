@@ -29,11 +29,19 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class CodecOutput:
-    """Result of a training pass: reconstruction `[B, 1, T]`, latents `[B, D, T']`, the quantizer's part."""
+    """Result of a training pass.
+
+    Args:
+        waveform: reconstruction `[B, C, T]`.
+        latents: `[B, D, T']`.
+        quantized: the quantizer's part; None without quantizer.
+        second: reconstruction from the same codes with other noise; None where the decoder draws none.
+    """
 
     waveform: Tensor
     latents: Tensor
     quantized: Quantized | None
+    second: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -109,8 +117,25 @@ class Codec(nn.Module, Tokenizer):
         """
         latents = self.encoder_net(waveform)
         quantized = self.quantizer(latents, num_codebooks=num_codebooks) if quantize else None
-        decoded = self.decoder_net(quantized.latents if quantized else latents)
-        return CodecOutput(decoded[..., : waveform.shape[2]], latents, quantized)
+        draws = self._decode_draws(quantized.latents if quantized else latents)
+        first, *others = (decoded[..., : waveform.shape[2]] for decoded in draws)
+        return CodecOutput(first, latents, quantized, others[0] if others else None)
+
+    def _decode_draws(self, latents: Tensor) -> list[Tensor]:
+        """Decode once, and a second time from the first block that draws noise on, if there is one."""
+        blocks = list(self.decoder_net)
+        noisy = [index for index, block in enumerate(blocks) if block.draws and self.training]
+        if not noisy:
+            return [self.decoder_net(latents)]
+        for block in blocks[: noisy[0]]:
+            latents = block(latents)
+        draws = []
+        for _ in range(2):
+            decoded = latents
+            for block in blocks[noisy[0] :]:
+                decoded = block(decoded)
+            draws.append(decoded)
+        return draws
 
     @torch.inference_mode()
     def encode_codes(

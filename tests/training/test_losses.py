@@ -166,6 +166,20 @@ def test_a_long_window_sees_phases_that_do_not_fit_together() -> None:
     assert long > 3 * short
 
 
+def test_two_draws_give_an_energy_distance() -> None:
+    """Noise of the right level is better than none, though farther from the reference draw by draw."""
+    random = torch.Generator().manual_seed(1)
+    x, y, second = 0.1 * torch.randn(3, 40, 8000, generator=random)
+    loss = ReconstructionLoss(16000)
+    right, loud, none = (loss(x, level * y, level * second) for level in (1.0, 2.0, 0.3))
+    for term in ("log_mel", "magnitude"):
+        assert right[term].mean() < loud[term].mean() and right[term].mean() < none[term].mean()
+        plain = loss(x, y)[term], loss(x, second)[term], loss(y, second)[term]
+        assert torch.allclose(right[term], (plain[0] + plain[1] - plain[2]) / 2, rtol=1e-4)
+    buzz = 0.1 * torch.ones(40, 8000) * torch.where(torch.arange(8000) % 20 == 0, 20**0.5, 0.0)
+    assert right["magnitude"].mean() < 0.7 * loss(x, buzz, buzz)["magnitude"].mean()
+
+
 def test_silence_has_finite_gradients() -> None:
     output = torch.zeros(2, 4000, requires_grad=True)
     terms = ReconstructionLoss(16000)(torch.zeros(2, 4000), output)

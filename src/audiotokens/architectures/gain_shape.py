@@ -8,7 +8,9 @@ band levels
 (bands equally wide on z(f) = 6 asinh(f / 600 Hz), the Bark scale of Wang et al. 1992) are taken out as
 gains, and the network sees the shapes c_k exp(-sum_b e_b v_kb) and the gains, numbers near 1 while the
 signal spans 60 dB; its output is put together in the same way (gain-shape coding, Gray 1984; Valin et al.
-2010). The trunk is ConvNeXt blocks (Liu et al. 2022) with depthwise convolutions over time. No layer runs
+2010). What no code tells, such as the fine structure of fricatives, can be filled with noise of a level that
+the decoder gives for each band, as in perceptual noise substitution (Herre and Schulz 1998). The trunk is
+ConvNeXt blocks (Liu et al. 2022) with depthwise convolutions over time. No layer runs
 faster than the token rate.
 """
 
@@ -21,9 +23,10 @@ import torch
 from torch import Tensor
 
 from audiotokens.codec import Codec, Parts
-from audiotokens.nn.block import Pointwise, Reach, Residual, Sequential, State, concat_time
+from audiotokens.nn.block import Block, Pointwise, Reach, Residual, Sequential, State, concat_time
 from audiotokens.nn.conv import DepthwiseConv1d
 from audiotokens.nn.layers import ChannelScale, LayerNorm, Linear, SiLU
+from audiotokens.nn.noise import NOISE_FRAMES, noise_table
 from audiotokens.nn.transforms import IMDCT, MDCT
 from audiotokens.quantizers import (
     FiniteScalarQuantizer,
@@ -52,6 +55,7 @@ class GainShapeConfig:
         decoder_hidden: inner width of those blocks.
         decoder_lookahead: future taps of each of those convolutions; 0 is causal.
         latent: dimensions of the quantized latents.
+        noise: whether the decoder adds noise to the shapes.
         quantizer: `RVQConfig` or `FSQConfig`.
     """
 
@@ -67,6 +71,7 @@ class GainShapeConfig:
     decoder_hidden: int = 768
     decoder_lookahead: int = 3
     latent: int = 48
+    noise: bool = False
     quantizer: RVQConfig | FSQConfig = field(default_factory=RVQConfig)
 
     def __post_init__(self) -> None:
@@ -78,8 +83,13 @@ class GainShapeConfig:
 
 
 VARIANTS: dict[str, GainShapeConfig] = {
-    "speech-16k": GainShapeConfig(),
-    "speech-16k-stream": GainShapeConfig(encoder_lookahead=0, decoder_lookahead=0),
+    "speech-16k": GainShapeConfig(
+        encoder_hidden=768, noise=True, quantizer=RVQConfig(prefix_offsets=True)
+    ),
+    "speech-16k-stream": GainShapeConfig(
+        encoder_hidden=768, encoder_lookahead=0, decoder_lookahead=0, noise=True,
+        quantizer=RVQConfig(prefix_offsets=True),
+    ),
     "tiny": GainShapeConfig(
         hop=80, bands=8, width=16, kernel=3, encoder_blocks=1, encoder_hidden=24, encoder_lookahead=1,
         decoder_blocks=2, decoder_hidden=24, decoder_lookahead=1, latent=6,
@@ -110,7 +120,7 @@ class GainShapeCodec(Codec):
             LayerNorm(config.width),
             Linear(config.width, config.latent),
         )
-        output = Linear(config.width, config.hop + config.bands)
+        output = Linear(config.width, config.hop + config.bands * (2 if config.noise else 1))
         with torch.no_grad():
             output.linear.weight *= 0.5
         decoder = Sequential(
@@ -122,6 +132,7 @@ class GainShapeCodec(Codec):
             ),
             LayerNorm(config.width),
             output,
+            *([NoisyShapes(weights)] if config.noise else []),
             GainShapeCoefficients(weights),
             IMDCT(config.hop),
         )
@@ -214,6 +225,36 @@ class GainShapeCoefficients(Pointwise):
         hop = spread.shape[1]
         shapes, gains = x.mT[..., :hop], x.mT[..., hop:]
         return (shapes * torch.exp((gains - 3).clamp(max=6) @ spread)).mT
+
+
+class NoisyShapes(Block):
+    """Shapes s, gains g, noise levels r `[B, N + 2 bands, T]` to s + e exp(sum_b min(r_b - 2, 3) v_b), and g.
+
+    The noise e is fresh in training; else it depends on the number of the frame alone.
+    """
+
+    spread: Tensor
+    table: Tensor
+    draws = True
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("spread", weights.T.contiguous().float(), persistent=False)
+        self.register_buffer("table", noise_table(len(weights)), persistent=False)
+
+    def initial_state(self, batch: int, *, like: Tensor) -> State:
+        return (torch.zeros(1, dtype=torch.long, device=like.device),)
+
+    def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
+        (count,) = state
+        bands, hop = self.spread.shape
+        frames = x.mT
+        levels = torch.exp((frames[..., hop + bands :] - 2).clamp(max=3) @ self.spread.to(x.dtype))
+        number = count + torch.arange(x.shape[2], device=x.device)
+        fixed = self.table[number % NOISE_FRAMES].to(x.dtype)
+        noise = torch.randn_like(levels) if self.training else fixed
+        shapes = frames[..., :hop] + levels * noise
+        return torch.cat([shapes, frames[..., hop : hop + bands]], 2).mT, (count + x.shape[2],)
 
 
 class LeadingFrame(Pointwise):

@@ -46,7 +46,13 @@ class Reach:
 
 
 class Block(nn.Module):
-    """Base of all blocks; a subclass gives `step`, and `initial_state` and `reach` where it mixes time."""
+    """Base of all blocks; a subclass gives `step`, and `initial_state` and `reach` where it mixes time.
+
+    Attributes:
+        draws: whether the block draws fresh noise in training, so that another pass gives another output.
+    """
+
+    draws = False
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
         """State before the first sample of `batch` streams, with the type and device of `like`."""

@@ -161,7 +161,13 @@ class ReconstructionLoss(nn.Module):
         self.loudness = nn.ModuleList(LoudnessLoss(sample_rate, n, bands) for n, bands in sizes)
 
     def forward(
-        self, reference: Tensor, output: Tensor, *, loudness: bool = True, magnitude: bool = True
+        self,
+        reference: Tensor,
+        output: Tensor,
+        second: Tensor | None = None,
+        *,
+        loudness: bool = True,
+        magnitude: bool = True,
     ) -> dict[str, Tensor]:
         """Return the terms, each `[B]`.
 
@@ -170,6 +176,10 @@ class ReconstructionLoss(nn.Module):
         Args:
             reference: `[B, T]`.
             output: `[B, T]`.
+            second: another draw of a noisy output, `[B, T]`. The L1 distances d then become energy distances
+                (d(x, y) + d(x, y') - d(y, y')) / 2: smallest where noise is distributed like what it stands
+                for, instead of absent (Gritsenko et al. 2020, "A spectral energy distance for parallel speech
+                synthesis", equation 4).
             loudness: whether to compute that term (its weight is 0 at the start of a run).
             magnitude: whether to compute that term.
         """
@@ -177,15 +187,23 @@ class ReconstructionLoss(nn.Module):
             x = Spectra(reference)
             scale = reference.float().square().mean(-1).sqrt().clamp(min=1e-3).pow(-2)
         y = Spectra(output)
+        other = None if second is None else Spectra(second)
         terms = {
             "complex_stft": self.complex_stft(x, y),
-            "log_mel": _total([loss(x, y) for loss in self.log_mel]),
+            "log_mel": _total([_distance(loss, x, y, other) for loss in self.log_mel]),
         }
         if magnitude:
-            terms["magnitude"] = _total([loss(x, y) for loss in self.magnitude])
+            terms["magnitude"] = _total([_distance(loss, x, y, other) for loss in self.magnitude])
         if loudness:
             terms["loudness"] = _total([loss(x, y, scale) for loss in self.loudness]) / len(self.loudness)
         return terms
+
+
+def _distance(loss: nn.Module, x: Spectra, y: Spectra, second: Spectra | None) -> Tensor:
+    distance: Tensor = loss(x, y)
+    if second is None:
+        return distance
+    return (distance + loss(x, second) - loss(y, second)) / 2
 
 
 def _total(items: Sequence[Tensor]) -> Tensor:

@@ -149,7 +149,11 @@ class Trainer:
             output = codec(waveform[:, None], num_codebooks=self._per_crop(books), quantize=quantize)
         loudness = weights.loudness_at(self.step)
         per_crop = self.criterion(
-            waveform, output.waveform[:, 0], loudness=loudness > 0, magnitude=weights.magnitude > 0
+            waveform,
+            output.waveform[:, 0],
+            None if output.second is None else output.second[:, 0],
+            loudness=loudness > 0,
+            magnitude=weights.magnitude > 0,
         )
         used = books if quantize else torch.full_like(books, self.prefixes[-1])
         terms = {name: term.mean() for name, term in per_crop.items()}
