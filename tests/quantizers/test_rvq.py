@@ -202,6 +202,12 @@ def test_prefix_offsets_tell_how_many_books_were_used() -> None:
     assert rvq.offsets.grad is not None and torch.equal(rvq.offsets.grad, torch.full((3, 6), 200.0))
 
 
+def test_a_single_book_has_no_offset() -> None:
+    one = quantizer(num_codebooks=1, prefix_offsets=True)
+    codes = one.encode(sample())
+    assert torch.equal(one.decode(codes), one.books[0][codes[:, 0]].mT)
+
+
 @pytest.mark.parametrize("count", [1, 4, 7])
 def test_the_smallest_scores_are_found_by_groups(count: int) -> None:
     scores = torch.rand(300, 512, generator=torch.Generator().manual_seed(5), dtype=torch.float64)

@@ -144,7 +144,7 @@ class ResidualVectorQuantizer(Quantizer):
         """Offsets `[..., D]` of numbers of books; zero for all of them."""
         if self.offsets is None:
             return self.books.new_zeros(())
-        return torch.cat([self.offsets, torch.zeros_like(self.offsets[:1])])[num_codebooks - 1]
+        return torch.cat([self.offsets, self.books.new_zeros(1, self.books.shape[2])])[num_codebooks - 1]
 
     def _first_equal(self) -> Tensor:
         """Per book the lowest index of an equal entry, `[K, N]`; found again when the books have changed."""
