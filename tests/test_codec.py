@@ -277,3 +277,15 @@ class TestSessions:
         session.finish()
         with pytest.raises(TokensError, match="session is finished"):
             session.push(noise(10))
+
+
+def test_eight_bits_are_kept_by_load_and_save(codec: GainShapeCodec, tmp_path: Path) -> None:
+    model = make_codec(replace(VARIANTS["tiny"], width=64, encoder_hidden=128))
+    sixteen = model.fingerprint
+    model.weight_bits, model._fingerprint = 8, None
+    loaded = GainShapeCodec.load(model.save(tmp_path / "eight"))
+    assert loaded.weight_bits == 8 and loaded.fingerprint == model.fingerprint != sixteen
+    again = GainShapeCodec.load(loaded.save(tmp_path / "again"))
+    assert again.fingerprint == loaded.fingerprint
+    waveform = noise(6000)
+    assert again.encode(waveform, 16000) == loaded.encode(waveform, 16000)

@@ -17,6 +17,7 @@ from audiotokens import config as configuration
 from audiotokens.audio import WaveformLike
 from audiotokens.errors import CheckpointError, NotOfferedError, TokensError
 from audiotokens.nn.block import Sequential
+from audiotokens.nn.storage import SCALE, WeightBits, pack_tensors, unpack_tensors
 from audiotokens.quantizers import Quantized, Quantizer, ResidualVectorQuantizer
 from audiotokens.sessions import CodecDecoder, CodecEncoder
 from audiotokens.spec import Spec
@@ -62,6 +63,10 @@ class Codec(nn.Module, Tokenizer):
         config: the family's configuration.
         spec: facts that the configuration does not imply (name, licence, data); rates and latency are
             computed.
+
+    Attributes:
+        weight_bits: how weights are saved: 16 in float16, 8 with matrices and books in int8, a scale a row.
+            Part of the fingerprint.
     """
 
     architecture: ClassVar[str]
@@ -77,6 +82,7 @@ class Codec(nn.Module, Tokenizer):
         self._fingerprint: str | None = None
         self.exact = False
         self.search_width = 1
+        self.weight_bits: WeightBits = 16
 
     @classmethod
     def build(cls, config: Any) -> Parts:
@@ -262,14 +268,11 @@ class Codec(nn.Module, Tokenizer):
         return self
 
     def stored_tensors(self) -> dict[str, Tensor]:
-        """Weights as they are stored: float16, so that a saved tokenizer is equal to itself."""
-        return {
-            name: tensor.half() if tensor.is_floating_point() else tensor
-            for name, tensor in self.state_dict().items()
-        }
+        """Weights as they are stored, so that a saved tokenizer is equal to itself; see `weight_bits`."""
+        return pack_tensors(self.state_dict(), self.weight_bits)
 
     def save(self, folder: Path | str, *, card: str = "") -> Path:
-        """Write `config.json`, `model.safetensors` (float16) and `README.md` to a folder."""
+        """Write `config.json`, `model.safetensors` and `README.md` to a folder."""
         from safetensors.torch import save
 
         folder = Path(folder)
@@ -336,9 +339,14 @@ class Codec(nn.Module, Tokenizer):
         from safetensors.torch import load_file
 
         try:
-            tensors = load_file(path)
+            stored = load_file(path)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}); get the folder again") from None
+        self.weight_bits = 8 if any(name.endswith(SCALE) for name in stored) else 16
+        try:
+            tensors = unpack_tensors(stored)
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: a scale does not fit its tensor ({error})") from None
         expected = {name: tensor.shape for name, tensor in self.state_dict().items()}
         wrong = sorted(set(expected) ^ set(tensors))
         wrong = wrong or [name for name, shape in expected.items() if tensors[name].shape != shape]
@@ -346,7 +354,7 @@ class Codec(nn.Module, Tokenizer):
             raise CheckpointError(
                 f"{path}: {len(wrong)} tensors do not fit config.json, the first is {wrong[0]}"
             )
-        self.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+        self.load_state_dict(tensors)
         self._fingerprint = None
 
 
