@@ -162,7 +162,7 @@ def test_long_files_are_cut_and_what_was_left_out_is_said(found: DemoResult) -> 
 
 
 def test_figures_are_of_the_page(found: DemoResult) -> None:
-    assert [figure.name for figure in found.figures][::2] == ["Bit rate on disk", "Encode and decode"]
+    assert [figure.name for figure in found.figures][::2] == ["Bit rate of the codes", "Encode and decode"]
     text = found.page.read_text(encoding="utf-8")
     assert all(figure.value in text for figure in found.figures)
     assert float(found.figures[2].value.replace(",", "")) > 1
@@ -205,4 +205,8 @@ def test_unusable_input_is_one_line(tmp_path: Path) -> None:
 def test_the_whole_demo_on_its_own_sounds(tmp_path: Path) -> None:
     result = run_demo(None, tmp_path, tokenizer=BandVocoder())
     assert result.files == 12 and result.page.stat().st_size < 15_000_000
-    assert [figure.name for figure in result.figures] == ["Bit rate on disk", "PESQ-WB", "Encode and decode"]
+    assert [figure.name for figure in result.figures] == [
+        "Bit rate of the codes",
+        "PESQ-WB",
+        "Encode and decode",
+    ]

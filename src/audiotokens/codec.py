@@ -342,7 +342,7 @@ class Codec(nn.Module, Tokenizer):
             stored = load_file(path)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}); get the folder again") from None
-        self.weight_bits = 8 if any(name.endswith(SCALE) for name in stored) else 16
+        self.weight_bits = 8 if any(name + SCALE in stored for name in stored) else 16
         try:
             tensors = unpack_tensors(stored)
         except RuntimeError as error:
