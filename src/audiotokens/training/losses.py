@@ -201,9 +201,9 @@ class ReconstructionLoss(nn.Module):
 
 def _distance(loss: nn.Module, x: Spectra, y: Spectra, second: Spectra | None) -> Tensor:
     distance: Tensor = loss(x, y)
-    if second is None:
-        return distance
-    return (distance + loss(x, second) - loss(y, second)) / 2
+    if second is not None:
+        distance = (distance + loss(x, second) - loss(y, second)) / 2
+    return distance
 
 
 def _total(items: Sequence[Tensor]) -> Tensor:
