@@ -272,6 +272,21 @@ def test_speech_measures_need_speech(folder: Path) -> None:
     assert [("STOI" in table) for table in tables[:3]] == [table.startswith("speech") for table in tables[:3]]
 
 
+def test_a_measure_of_words_skips_files_without_a_transcript(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def words(reference: np.ndarray, output: np.ndarray, sample_rate: int, transcript: str) -> float:
+        return float(len(transcript.split()))
+
+    metric = Metric("words", "words", "number of words", words, larger_is_better=True, needs_transcript=True)
+    monkeypatch.setitem(METRICS, "words", metric)
+    text = "path,source_id,domain,transcript\ns0_0.wav,Ann,speech,one two\ns0_1.wav,Ann,speech,\n"
+    (folder / "manifest.csv").write_text(text)
+    rows = {row.file: row for row in run(Ladder(), folder, metrics=["words"]).rows}
+    assert rows["s0_0.wav"].value == 2.0
+    assert rows["s0_1.wav"].status == "skipped" and "a transcript is needed" in rows["s0_1.wav"].reason
+
+
 def test_a_broken_length_rule_is_a_failure(folder: Path) -> None:
     found = run(Ladder(longer=400), folder)
     assert {row.status for row in found.rows} == {"failed"}

@@ -151,9 +151,7 @@ def _row(record: FileRecord, metric: Metric, found: Found, transcript: str) -> R
         reason=record.reason or "not measured",
         group=record.group,
     )
-    if metric.domains and record.domain not in metric.domains:
-        domains = ", ".join(metric.domains)
-        reason = f"defined for {domains} only, the domain of this file is {record.domain}"
+    if reason := metric.why_not(record.domain, transcript):
         return dataclasses.replace(row, status="skipped", reason=reason)
     if found.facts is None:
         return row

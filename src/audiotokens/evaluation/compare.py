@@ -175,7 +175,7 @@ class _Run:
         keys = {
             metric_key(metric, file.transcript): number
             for number, metric in enumerate(self.metrics)
-            if _applies(metric, file)
+            if not metric.why_not(file.domain, file.transcript)
         }
         wanted = {}
         for books in self.systems[place].books:
@@ -215,10 +215,6 @@ class _Run:
                     shown = file if by == "corpus" else replace(file, corpus="")
                     collected.add(system, shown, books, found, learned, times.get((file.path, books)))
         return collected
-
-
-def _applies(metric: Metric, file: AudioFile) -> bool:
-    return not metric.domains or file.domain in metric.domains
 
 
 def _check_extras(metrics: Sequence[Metric]) -> None:

@@ -85,6 +85,15 @@ class Metric:
     group: str = "default"
     needs_transcript: bool = False
 
+    def why_not(self, domain: str, transcript: str) -> str:
+        """Return why the measure is not defined for files of a domain and transcript; empty where it is."""
+        if self.domains and domain not in self.domains:
+            domains = ", ".join(self.domains)
+            return f"defined for {domains} only, the domain of this file is {domain}"
+        if self.needs_transcript and not transcript:
+            return "what is said in this file is not known; a transcript is needed"
+        return ""
+
     def __call__(self, reference: np.ndarray, output: np.ndarray, *, transcript: str = "") -> float:
         """Return the value that `measure` finds."""
         return self.measure(reference, output, transcript=transcript).value
