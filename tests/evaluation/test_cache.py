@@ -97,7 +97,7 @@ def test_what_changed_of_a_measure_is_measured_anew(
         monkeypatch.setitem(METRICS, "peak", replace(METRICS["peak"], packages=("soxr",)))
         run(digits, sounds, tmp_path / "c")
         calls(digits)
-        monkeypatch.setattr(caching, "_version", lambda package: "99" if package == "soxr" else "1")
+        monkeypatch.setattr(caching, "package_version", lambda package: "99" if package == "soxr" else "1")
         monkeypatch.setitem(METRICS, "odd", replace(METRICS["odd"], packages=()))
         run(digits, sounds, tmp_path / "c", metrics=["odd"])
         calls(digits)

@@ -213,3 +213,9 @@ def test_the_smallest_scores_are_found_by_groups(count: int) -> None:
     scores = torch.rand(300, 512, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     scores[:, :40] -= 0.5
     assert torch.equal(_smallest(scores, count), scores.topk(count, largest=False).indices)
+
+
+def test_a_very_wide_search_takes_one_vector_at_a_time() -> None:
+    rvq = trained(sample())
+    latents = sample(items=1, frames=3)
+    assert rvq.encode(latents, search_width=300).shape == (1, 4, 3)

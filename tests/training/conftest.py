@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,17 @@ def write_pack(path: Path, files: list[np.ndarray], sample_rate: int = 16000) ->
     head = HEAD.pack(MAGIC, place, len(header), hashlib.sha256(header).digest())
     path.write_bytes(head + samples + header)
     return open_pack(path)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread, as bit-exact resuming needs."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,7 @@ from audiotokens.training.data import PackedAudio
 from audiotokens.training.loop import extend, pick_device, train
 from audiotokens.training.trainer import Trainer
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def run(recipe: Recipe, audio: PackedAudio, output: Path, max_steps: int | None = None) -> Path:

@@ -7,14 +7,13 @@ import platform
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 
 from audiotokens.audio import RESAMPLER
 from audiotokens.evaluation.cache import Found, metric_key
 from audiotokens.evaluation.coding import Learned, Timing
 from audiotokens.evaluation.contrasts import contrasts, summarize
 from audiotokens.evaluation.files import AudioFile
-from audiotokens.evaluation.machine import processor_name
+from audiotokens.evaluation.machine import package_version, processor_name
 from audiotokens.evaluation.metrics import EVALUATION_RATE, Metric
 from audiotokens.evaluation.results import (
     BookUsage,
@@ -254,12 +253,8 @@ def _settings(metrics: Sequence[Metric], threads: int, seed: int) -> dict[str, s
     }
     settings |= {f"metric {metric.id}": metric.definition for metric in metrics}
     packages = dict.fromkeys((*_PACKAGES, *(package for metric in metrics for package in metric.packages)))
-    for package in packages:
-        try:
-            settings[f"version {package}"] = version(package)
-        except PackageNotFoundError:
-            continue
-    return settings
+    found = {package: package_version(package) for package in packages}
+    return settings | {f"version {package}": version for package, version in found.items() if version}
 
 
 def _notes(

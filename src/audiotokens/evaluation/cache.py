@@ -9,7 +9,6 @@ JSON file with its own checksum: written as a whole or not at all, and one that 
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import io
 import json
@@ -18,7 +17,6 @@ import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +25,7 @@ import numpy as np
 from audiotokens import config
 from audiotokens.errors import AudioTokensError
 from audiotokens.evaluation.coding import Coded, Facts, Learned
+from audiotokens.evaluation.machine import package_version
 from audiotokens.evaluation.metrics import EVALUATION_RATE, Metric
 from audiotokens.tokenfile import read_tokens, write_tokens
 from audiotokens.tokens import Tokens
@@ -166,7 +165,7 @@ def file_digest(path: Path) -> str:
 
 def metric_key(metric: Metric, transcript: str = "") -> str:
     """Return the key of a measure's value: id, and a digest of definition, versions and transcript."""
-    versions = {package: _version(package) for package in metric.packages}
+    versions = {package: package_version(package) for package in metric.packages}
     spoken = transcript if metric.needs_transcript else ""
     facts = {"definition": metric.definition, "versions": versions, "transcript": spoken}
     return f"{metric.id} {_digest(facts)[:16]}"
@@ -183,14 +182,6 @@ def entry_key(system: str, learned: Learned, audio: str, books: int) -> dict[str
     """
     facts = {"shift": learned.shift, "nested": learned.nested}
     return {"system": system, "audio": audio, "books": books, **facts}
-
-
-@functools.cache
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 def _digest(content: object) -> str:

@@ -1,9 +1,10 @@
-"""The machine that figures were measured on."""
+"""The machine and the packages that figures were measured with."""
 
 from __future__ import annotations
 
 import platform
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
@@ -16,3 +17,12 @@ def processor_name() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return next(iter(names), "") or platform.processor() or platform.machine()
+
+
+@cache
+def package_version(package: str) -> str:
+    """Return the version of an installed distribution; empty where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

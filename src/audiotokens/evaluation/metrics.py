@@ -183,6 +183,16 @@ def require_sound(signal: np.ndarray, name: str, sample_rate: int, seconds: floa
         raise MetricError(f"the {name} is silent")
 
 
+def require_pair(reference: np.ndarray, output: np.ndarray, sample_rate: int, seconds: float) -> None:
+    """Refuse two signals `[T]` of which one is shorter than `seconds`, or silent.
+
+    Raises:
+        MetricError: a sentence about the first such signal.
+    """
+    for name, signal in (("reference", reference), ("reconstruction", output)):
+        require_sound(signal, name, sample_rate, seconds)
+
+
 def pesq_wideband(reference: np.ndarray, output: np.ndarray, sample_rate: int) -> float:
     """PESQ-WB (ITU-T P.862.2) as MOS-LQO, 1.0 to 4.64, at 16 kHz.
 
@@ -196,7 +206,7 @@ def pesq_wideband(reference: np.ndarray, output: np.ndarray, sample_rate: int) -
         import pesq
     except ImportError:
         raise MissingExtraError("PESQ", "metrics") from None
-    _require_pair(reference, output, sample_rate, _PESQ_SECONDS)
+    require_pair(reference, output, sample_rate, _PESQ_SECONDS)
     # the C code of pesq writes past its arrays after 50 utterances, which need 0.4 s each
     parts = math.ceil(len(reference) / (_PESQ_PART * sample_rate))
     pairs = zip(np.array_split(reference, parts), np.array_split(output, parts), strict=True)
@@ -220,7 +230,7 @@ def short_time_intelligibility(
         import pystoi
     except ImportError:
         raise MissingExtraError("STOI", "metrics") from None
-    _require_pair(reference, output, sample_rate, _STOI_SECONDS)
+    require_pair(reference, output, sample_rate, _STOI_SECONDS)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         try:
@@ -253,11 +263,6 @@ def scale_invariant_sdr(reference: np.ndarray, output: np.ndarray, sample_rate: 
     if unwanted <= 1e-26 * wanted:
         return math.inf
     return 10 * math.log10(wanted / unwanted) if wanted > 0 else -math.inf
-
-
-def _require_pair(reference: np.ndarray, output: np.ndarray, sample_rate: int, seconds: float) -> None:
-    for name, signal in (("reference", reference), ("reconstruction", output)):
-        require_sound(signal, name, sample_rate, seconds)
 
 
 def _configuration(metric: Metric) -> object:

@@ -9,7 +9,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from audiotokens.errors import NotOfferedError
 from audiotokens.evaluation.anchors.base import Anchor
+from audiotokens.evaluation.machine import package_version
 from audiotokens.evaluation.points import SystemKind
 from audiotokens.tokenfile import read_tokens, write_tokens
 from audiotokens.tokenizer import Tokenizer
@@ -211,7 +211,7 @@ class TokenizerSystem(System):
         facts = {
             "tokenizer": self.fingerprint,
             "class": f"{kind.__module__}.{kind.__qualname__}",
-            "version": _version(kind.__module__.partition(".")[0]),
+            "version": package_version(kind.__module__.partition(".")[0]),
             "exact": getattr(self.tokenizer, "exact", None),
             "search width": getattr(self.tokenizer, "search_width", None),
             "processor": self.processor,
@@ -388,10 +388,3 @@ def payload_bits(tokens: Tokens) -> float:
 def unique_name(name: str, fingerprint: str, before: Sequence[System]) -> str:
     """Return `name`, with the beginning of the fingerprint where another system has that name."""
     return f"{name} ({fingerprint[:8]})" if any(system.name == name for system in before) else name
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

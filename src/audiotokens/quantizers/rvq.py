@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from audiotokens.nn.exact import first_equal, nearest, nearest_float64
 from audiotokens.quantizers.base import Quantized, Quantizer
 
-# The scores of so many rows stay in the processor's cache.
-_SEARCH_ROWS = 256
+_SEARCH_ROWS = 4096
+# The scores of so many candidates stay in the processor's cache.
+_CACHED_ROWS = 256
 _GROUP = 32
 
 
@@ -125,10 +126,14 @@ class ResidualVectorQuantizer(Quantizer):
         batch, dim, frames = latents.shape
         books = self.books[:num_codebooks].double()
         vectors = latents.mT.reshape(-1, dim).double()
-        search = self._greedy if search_width == 1 else self._beam
-        parts = [
-            search(rows, books, search_width) for rows in torch.split(vectors, _SEARCH_ROWS // search_width)
-        ]
+        if search_width == 1:
+            parts = [self._greedy(rows, books) for rows in torch.split(vectors, _SEARCH_ROWS)]
+        else:
+            # ||r - e||^2 is the product of (r, ||r||^2, 1) with (-2 e, 1, ||e||^2).
+            norms = books.square().sum(2, keepdim=True)
+            entries = torch.cat([-2.0 * books, torch.ones_like(norms), norms], 2)
+            pieces = torch.split(vectors, max(1, _CACHED_ROWS // search_width))
+            parts = [self._beam(rows, books, entries, search_width) for rows in pieces]
         codes = torch.cat(parts, 1) if parts else vectors.new_zeros((len(books), 0), dtype=torch.long)
         # Which of several equal entries wins may depend on the batch's shape; the lowest one stands for all.
         codes = self._first_equal()[: len(books)].gather(1, codes)
@@ -138,9 +143,9 @@ class ResidualVectorQuantizer(Quantizer):
         total = self.books[0][codes[:, 0]]
         for level in range(1, codes.shape[1]):
             total = total + self.books[level][codes[:, level]]
-        return total.mT + self._offset(torch.tensor(codes.shape[1], device=codes.device))[..., None]
+        return total.mT + self._offset(codes.shape[1])[..., None]
 
-    def _offset(self, num_codebooks: Tensor) -> Tensor:
+    def _offset(self, num_codebooks: Tensor | int) -> Tensor:
         """Offsets `[..., D]` of numbers of books; zero for all of them."""
         if self.offsets is None:
             return self.books.new_zeros(())
@@ -154,7 +159,7 @@ class ResidualVectorQuantizer(Quantizer):
         return self._equal[1]
 
     @staticmethod
-    def _greedy(vectors: Tensor, books: Tensor, search_width: int) -> Tensor:
+    def _greedy(vectors: Tensor, books: Tensor) -> Tensor:
         codes = []
         for book in books:
             index = nearest_float64(vectors, book)
@@ -163,17 +168,17 @@ class ResidualVectorQuantizer(Quantizer):
         return torch.stack(codes)
 
     @staticmethod
-    def _beam(vectors: Tensor, books: Tensor, search_width: int) -> Tensor:
-        """Keep the `search_width` partial sums nearest to each vector; int64 `[K, M]`."""
+    def _beam(vectors: Tensor, books: Tensor, entries: Tensor, search_width: int) -> Tensor:
+        """Keep the `search_width` partial sums nearest to each vector; int64 `[K, M]`.
+
+        `entries` are the books `[K, N, D + 2]` as factors of squared distances.
+        """
         rows, size = vectors.shape[0], books.shape[1]
         residuals = vectors[:, None]
         codes = vectors.new_zeros((0, rows, 1), dtype=torch.long)
-        for book in books:
-            # ||r - e||^2 as one product of (r, ||r||^2, 1) with (-2 e, 1, ||e||^2).
+        for book, entry in zip(books, entries):
             lengths = residuals.square().sum(2, keepdim=True)
-            left = torch.cat([residuals, lengths, torch.ones_like(lengths)], 2)
-            norms = book.square().sum(1, keepdim=True)
-            scores = left @ torch.cat([-2.0 * book, torch.ones_like(norms), norms], 1).T
+            scores = torch.cat([residuals, lengths, torch.ones_like(lengths)], 2) @ entry.T
             width = min(search_width, scores.shape[1] * size)
             best = _smallest(scores.flatten(1), width)
             parent, index = best // size, best % size

@@ -14,7 +14,7 @@ import numpy as np
 
 from audiotokens.errors import MetricError, MissingExtraError
 from audiotokens.evaluation.measures.packages import RATE, remembered, require_rate
-from audiotokens.evaluation.metrics import Metric, require_sound
+from audiotokens.evaluation.metrics import Metric, require_pair
 
 LOWEST, HIGHEST = 50.0, 1100.0
 """Range of the tracker, in Hz."""
@@ -106,8 +106,7 @@ def pitch_measure(reference: np.ndarray, output: np.ndarray, sample_rate: int, *
     """
     require_rate(sample_rate)
     _tracker()
-    for name, signal in (("reference", reference), ("reconstruction", output)):
-        require_sound(signal, name, sample_rate, _SECONDS)
+    require_pair(reference, output, sample_rate, _SECONDS)
     tracks = pitch_track(reference), pitch_track(output)
     if not tracks[0].voiced.any():
         raise MetricError("nothing in the reference is voiced")

@@ -7,7 +7,7 @@ adds: errors against the recogniser's own transcript of the original, or more er
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from audiotokens.errors import MetricError, MissingExtraError
 from audiotokens.evaluation.measures.packages import RATE, remembered, require_rate
-from audiotokens.evaluation.metrics import Measured, Metric, require_sound
+from audiotokens.evaluation.metrics import Measured, Metric, require_pair
 
 LONGEST = 30.0
 """Seconds above which a recording is cut, at a quiet place of the original, before it is recognised."""
@@ -137,8 +137,7 @@ def word_error_increase(
 def _heard(reference: np.ndarray, output: np.ndarray, sample_rate: int) -> tuple[list[str], list[str]]:
     require_rate(sample_rate)
     _decoder()
-    for name, signal in (("reference", reference), ("reconstruction", output)):
-        require_sound(signal, name, sample_rate, _SECONDS)
+    require_pair(reference, output, sample_rate, _SECONDS)
     cuts = quiet_cuts(reference, sample_rate)
     texts = (" ".join(map(recognised, np.split(signal, cuts))) for signal in (reference, output))
     original, heard = map(normalized_words, texts)
@@ -168,35 +167,44 @@ _HOW = (
     "corpus rate: files count by their words; no value where ten or more words and more than were said are "
     "invented"
 )
+
+
+def _metric(
+    name: str, title: str, definition: str, function: Callable[..., Measured], unit: str, *, spoken: bool
+) -> Metric:
+    return Metric(
+        id=name,
+        title=title,
+        definition=f"{definition}; {_HOW}",
+        function=function,
+        larger_is_better=False,
+        unit=unit,
+        domains=("speech",),
+        extra="asr",
+        best=0.0,
+        decimals=1,
+        packages=("pocketsphinx",),
+        group="judges",
+        needs_transcript=spoken,
+    )
+
+
 METRICS = (
-    Metric(
-        id="dwer/pocketsphinx",
-        title="dWER",
-        definition=f"word error rate against the same recogniser's transcript of the original; {_HOW}",
-        function=word_error_difference,
-        larger_is_better=False,
-        unit="%",
-        domains=("speech",),
-        extra="asr",
-        best=0.0,
-        decimals=1,
-        packages=("pocketsphinx",),
-        group="judges",
+    _metric(
+        "dwer/pocketsphinx",
+        "dWER",
+        "word error rate against the same recogniser's transcript of the original",
+        word_error_difference,
+        "%",
+        spoken=False,
     ),
-    Metric(
-        id="wer/pocketsphinx-difference",
-        title="WER difference",
-        definition=f"word error rate of the reconstruction minus that of the original, in points; {_HOW}",
-        function=word_error_increase,
-        larger_is_better=False,
-        unit="points",
-        domains=("speech",),
-        extra="asr",
-        best=0.0,
-        decimals=1,
-        packages=("pocketsphinx",),
-        group="judges",
-        needs_transcript=True,
+    _metric(
+        "wer/pocketsphinx-difference",
+        "WER difference",
+        "word error rate of the reconstruction minus that of the original, in points",
+        word_error_increase,
+        "points",
+        spoken=True,
     ),
 )
 """The measures of this file."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from audiotokens.errors import MetricError, MissingExtraError
 from audiotokens.evaluation.measures.packages import require_rate
-from audiotokens.evaluation.metrics import Metric, require_sound
+from audiotokens.evaluation.metrics import Metric, require_pair
 
 _SECONDS = 1.0
 
@@ -27,8 +27,7 @@ def visqol_speech(reference: np.ndarray, output: np.ndarray, sample_rate: int) -
     """
     require_rate(sample_rate)
     api = _api()
-    for name, signal in (("reference", reference), ("reconstruction", output)):
-        require_sound(signal, name, sample_rate, _SECONDS)
+    require_pair(reference, output, sample_rate, _SECONDS)
     pair = (reference.astype(np.float64), output.astype(np.float64))
     with contextlib.suppress(ImportError):  # without numba it is slower and gives the same
         import numba
