@@ -28,7 +28,8 @@ def from_dict(kind: type[T], values: object, *, where: str = "config") -> T:
 
     Args:
         kind: a dataclass; its field types may be bool, int, float, str, None, Fraction, Literal, unions,
-            tuple, dict and other dataclasses.
+            tuple, dict and other dataclasses; one with a `class_of` stands for the class that this gives
+            for the key "kind".
         values: what a JSON or YAML reader returned.
         where: name of the place in error messages.
 
@@ -103,6 +104,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
             raise ConfigError(f"{where}: found {_describe(value)}, expected a mapping")
         return {str(key): _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
     if dataclasses.is_dataclass(kind):
+        if isinstance(value, Mapping) and "class_of" in vars(kind):
+            kind = _member(kind, value, where)
         return from_dict(typing.cast(type, kind), value, where=where)
     return _convert_scalar(kind, value, where)
 
@@ -122,6 +125,16 @@ def _convert_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
         except ConfigError:
             continue
     return _convert(choices[-1], value, where)
+
+
+def _member(family: Any, values: Mapping[Any, Any], where: str) -> Any:
+    """The class of an open family (one with a `class_of`) that the key "kind" names."""
+    if "kind" not in values:
+        raise ConfigError(f'{where}: the key "kind" is missing')
+    try:
+        return family.class_of(values["kind"])
+    except ValueError as error:
+        raise ConfigError(f"{where}.kind: {error}") from None
 
 
 def _choose(kinds: Mapping[object, Any], kind: object, where: str) -> Any:

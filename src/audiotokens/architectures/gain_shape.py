@@ -28,13 +28,7 @@ from audiotokens.nn.conv import DepthwiseConv1d
 from audiotokens.nn.layers import ChannelScale, LayerNorm, Linear, SiLU
 from audiotokens.nn.noise import NOISE_FRAMES, noise_table
 from audiotokens.nn.transforms import IMDCT, MDCT
-from audiotokens.quantizers import (
-    FiniteScalarQuantizer,
-    FSQConfig,
-    Quantizer,
-    ResidualVectorQuantizer,
-    RVQConfig,
-)
+from audiotokens.quantizers import Quantizer, QuantizerConfig, RVQConfig, build_quantizer
 from audiotokens.spec import Spec, StreamSpec, Taxonomy
 
 
@@ -56,7 +50,7 @@ class GainShapeConfig:
         decoder_lookahead: future taps of each of those convolutions; 0 is causal.
         latent: dimensions of the quantized latents.
         noise: whether the decoder adds noise to the shapes.
-        quantizer: `RVQConfig` or `FSQConfig`.
+        quantizer: configuration of any quantizer.
     """
 
     sample_rate: int = 16000
@@ -72,7 +66,7 @@ class GainShapeConfig:
     decoder_lookahead: int = 3
     latent: int = 48
     noise: bool = False
-    quantizer: RVQConfig | FSQConfig = field(default_factory=RVQConfig)
+    quantizer: QuantizerConfig = field(default_factory=RVQConfig)
 
     def __post_init__(self) -> None:
         for name in ("encoder_lookahead", "decoder_lookahead"):
@@ -136,7 +130,7 @@ class GainShapeCodec(Codec):
             GainShapeCoefficients(weights),
             IMDCT(config.hop),
         )
-        return Parts(encoder, make_quantizer(config), decoder)
+        return Parts(encoder, build_quantizer(config.quantizer, config.latent), decoder)
 
     @classmethod
     def default_spec(cls, config: GainShapeConfig, quantizer: Quantizer, name: str) -> Spec:
@@ -153,18 +147,11 @@ class GainShapeCodec(Codec):
             causal=causal,
             taxonomy=Taxonomy(
                 encoder="ConvNeXt on MDCT gain-shape frames",
-                quantizer="RVQ" if config.quantizer.kind == "rvq" else "FSQ",
+                quantizer=quantizer.label,
                 training="joint",
                 objective="reconstruction",
             ),
         )
-
-
-def make_quantizer(config: GainShapeConfig) -> Quantizer:
-    """Build the quantizer that the configuration names."""
-    if isinstance(config.quantizer, RVQConfig):
-        return ResidualVectorQuantizer(config.latent, config.quantizer)
-    return FiniteScalarQuantizer(config.latent, config.quantizer)
 
 
 def convnext_block(width: int, hidden: int, kernel: int, lookahead: int) -> Residual:

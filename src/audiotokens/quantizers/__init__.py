@@ -1,14 +1,20 @@
 """Quantizers: latents to codes and back, all behind `Quantizer`."""
 
-from audiotokens.quantizers.base import Quantized, Quantizer
+from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig
 from audiotokens.quantizers.fsq import FiniteScalarQuantizer, FSQConfig
+from audiotokens.quantizers.registry import build_quantizer
 from audiotokens.quantizers.rvq import ResidualVectorQuantizer, RVQConfig
+from audiotokens.quantizers.statistics import all_reduce_statistics, merge_statistics
 
 __all__ = [
     "FSQConfig",
     "FiniteScalarQuantizer",
     "Quantized",
     "Quantizer",
+    "QuantizerConfig",
     "RVQConfig",
     "ResidualVectorQuantizer",
+    "all_reduce_statistics",
+    "build_quantizer",
+    "merge_statistics",
 ]

@@ -1,12 +1,34 @@
-"""The interface of all quantizers."""
+"""The interface of all quantizers, and what their configurations have in common."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from audiotokens.quantizers.statistics import Statistics, select
+
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """Base of the configurations of quantizers; each has a field `kind`, its name in a recipe."""
+
+    kind: str
+
+    @classmethod
+    def class_of(cls, kind: object) -> type[QuantizerConfig]:
+        """Return the configuration class that a `kind` names; `config.from_dict` asks it.
+
+        Raises:
+            ValueError: no quantizer of that kind is known.
+        """
+        from audiotokens.quantizers.registry import quantizer_class
+
+        return quantizer_class(kind).config_class
 
 
 @dataclass(frozen=True)
@@ -14,24 +36,37 @@ class Quantized:
     """What quantizing latents gives.
 
     Args:
-        latents: quantized latents `[B, D, T]`; gradients pass straight through to the input.
+        latents: quantized latents `[B, D, T]`; gradients pass to the input as the quantizer says.
         codes: int64 `[B, K, T]`.
-        losses: scalar terms to add to the training loss, by name.
-        statistics: what `Quantizer.update` learns from; empty outside training. Tensors whose name starts
-            with "sum_" are added over processes, all others are concatenated along their second axis.
+        losses: scalar terms to add to the training loss, weights included, by name.
+        statistics: what `Quantizer.update` learns from; empty outside training.
     """
 
     latents: Tensor
     codes: Tensor
     losses: dict[str, Tensor] = field(default_factory=dict)
-    statistics: dict[str, Tensor] = field(default_factory=dict)
+    statistics: Statistics = field(default_factory=dict)
 
 
 class Quantizer(nn.Module, ABC):
     """Latents `[B, D, T]` to codes `[B, K, T]` and back.
 
-    The search runs in float32 or better, also under autocast, and the lowest index wins a tie.
+    The search runs in float32 or better, also under autocast, and the lowest index wins a tie. `forward`
+    holds no collective: a loop over several processes merges the statistics of one step by
+    `all_reduce_statistics` and gives them to `update` in each of them.
+
+    Args:
+        dim: dimensions D of the latents.
+        config: of the class's own `config_class`.
     """
+
+    config_class: ClassVar[type[QuantizerConfig]]
+    label: ClassVar[str]
+    """What the surveys call it, such as "RVQ"."""
+
+    def __init__(self, dim: int, config: QuantizerConfig) -> None:
+        super().__init__()
+        self.dim = dim
 
     @property
     @abstractmethod
@@ -57,7 +92,7 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, latents: Tensor, *, num_codebooks: int | None = None) -> Tensor:
-        """Return the codes int64 `[B, K, T]` of latents `[B, D, T]`."""
+        """Return the codes int64 `[B, K, T]` of latents `[B, D, T]`, the same ones in any batch."""
 
     @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
@@ -68,5 +103,49 @@ class Quantizer(nn.Module, ABC):
         """Set the books from sample latents `[N, D]` before training; nothing where books are fixed."""
 
     @torch.no_grad()
-    def update(self, statistics: dict[str, Tensor]) -> None:
-        """Learn from the statistics of one step, merged over processes; nothing where books are fixed."""
+    def update(self, statistics: Statistics) -> None:
+        """Learn from the statistics of one step, merged over processes; nothing where books are fixed.
+
+        The default hands each inner quantizer its part.
+        """
+        for name, quantizer in self.inner_quantizers():
+            quantizer.update(select(statistics, name))
+
+    def inner_quantizers(self) -> Iterator[tuple[str, Quantizer]]:
+        """Name and quantizer of each one that this one is directly made of."""
+        for name, module in self.named_children():
+            if isinstance(module, Quantizer):
+                yield name, module
+            elif isinstance(module, nn.ModuleList):
+                yield from (
+                    (f"{name}.{i}", item) for i, item in enumerate(module) if isinstance(item, Quantizer)
+                )
+
+    def check_prefix(self, num_codebooks: int | None) -> int:
+        """Return how many books to use.
+
+        Raises:
+            ValueError: that many books cannot be decoded.
+        """
+        books = len(self.codebook_sizes) if num_codebooks is None else num_codebooks
+        if books not in self.legal_prefixes:
+            legal = ", ".join(map(str, self.legal_prefixes))
+            raise ValueError(f"num_codebooks is {books}, expected one of {legal}")
+        return books
+
+
+def to_rows(latents: Tensor) -> Tensor:
+    """Latents `[B, D, T]` as vectors `[B T, D]`."""
+    return latents.mT.reshape(-1, latents.shape[1])
+
+
+def from_rows(rows: Tensor, batch: int) -> Tensor:
+    """Vectors `[B T, D]` as latents `[B, D, T]`."""
+    return rows.unflatten(0, (batch, -1)).mT
+
+
+def valid_rows(latents: Tensor, mask: Tensor | None) -> Tensor:
+    """Which of the vectors of `to_rows(latents)` count, bool `[B T]`."""
+    if mask is None:
+        return torch.ones(latents.shape[0] * latents.shape[2], dtype=torch.bool, device=latents.device)
+    return mask.reshape(-1)

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from audiotokens.quantizers.base import Quantized, Quantizer
+from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig
 
 
 @dataclass(frozen=True)
-class FSQConfig:
+class FSQConfig(QuantizerConfig):
     """Finite scalar quantizer with one implicit book of prod(levels) entries.
 
     Args:
@@ -37,11 +37,13 @@ class FSQConfig:
 class FiniteScalarQuantizer(Quantizer):
     """FSQ between two linear maps, from `dim` dimensions to one per level list entry and back."""
 
+    config_class: ClassVar[type[QuantizerConfig]] = FSQConfig
+    label = "FSQ"
     levels: Tensor
     radix: Tensor
 
     def __init__(self, dim: int, config: FSQConfig) -> None:
-        super().__init__()
+        super().__init__(dim, config)
         self.config = config
         levels = torch.tensor(config.levels)
         self.register_buffer("levels", levels, persistent=False)

@@ -7,13 +7,13 @@ r_0 = z;  c_k = argmin_n ||r_k - e_{k,n}||;  r_{k+1} = r_k - e_{k,c_k};  z ~ sum
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from audiotokens.nn.exact import first_equal, nearest, nearest_float64
-from audiotokens.quantizers.base import Quantized, Quantizer
+from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig
 
 _SEARCH_ROWS = 4096
 # The scores of so many candidates stay in the processor's cache.
@@ -22,7 +22,7 @@ _GROUP = 32
 
 
 @dataclass(frozen=True)
-class RVQConfig:
+class RVQConfig(QuantizerConfig):
     """Residual vector quantizer.
 
     Args:
@@ -60,13 +60,15 @@ class ResidualVectorQuantizer(Quantizer):
     mean, so that no constant offset of the latents can lower it).
     """
 
+    config_class: ClassVar[type[QuantizerConfig]] = RVQConfig
+    label = "RVQ"
     books: Tensor
     counts: Tensor
     sums: Tensor
     offsets: nn.Parameter | None
 
     def __init__(self, dim: int, config: RVQConfig) -> None:
-        super().__init__()
+        super().__init__(dim, config)
         self.config = config
         self._equal: tuple[tuple[int, int], Tensor] | None = None
         books = torch.randn(config.num_codebooks, config.codebook_size, dim)

@@ -1,0 +1,124 @@
+"""What a training step leaves for `Quantizer.update`: tensors by name, merged over processes by one call.
+
+A tensor whose last name begins with "sum_" is added over the processes, any other is concatenated along its
+first axis. Names of inner quantizers are dotted, as in a state dict: "levels.0.sum_counts".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Statistics: TypeAlias = dict[str, Tensor]
+
+_HASHED = 8
+_MULTIPLIERS = (
+    0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93,
+    0xA0761D6478BD642F, 0xE7037ED1A0B428DB, 0x8EBC6AF09C88C6E3, 0x589965CC75374CC3,
+)  # fmt: skip
+_LAST = torch.iinfo(torch.int64).max
+
+
+def merge_statistics(parts: Sequence[Mapping[str, Tensor]]) -> Statistics:
+    """Merge the statistics of parts of one batch into those of the whole.
+
+    Example:
+        >>> parts = [{"sum_counts": torch.tensor([1, 2])}, {"sum_counts": torch.tensor([3, 0])}]
+        >>> merge_statistics(parts)["sum_counts"].tolist()
+        [4, 2]
+    """
+    return {
+        name: torch.stack([part[name] for part in parts]).sum(0)
+        if _is_sum(name)
+        else torch.cat([part[name] for part in parts])
+        for name in parts[0]
+    }
+
+
+def all_reduce_statistics(
+    statistics: Mapping[str, Tensor], *, group: dist.ProcessGroup | None = None
+) -> Statistics:
+    """Merge the statistics of one step over the processes of a group; every process gets the same ones.
+
+    To be called by each process, with tensors of the same names and shapes.
+    """
+    merged: Statistics = {}
+    for name in sorted(statistics):
+        tensor = statistics[name].contiguous()
+        if _is_sum(name):
+            merged[name] = tensor.clone()
+            dist.all_reduce(merged[name], group=group)
+        else:
+            parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size(group))]
+            dist.all_gather(parts, tensor, group=group)
+            merged[name] = torch.cat(parts)
+    return merged
+
+
+def nest(statistics: Mapping[str, Tensor], name: str) -> Statistics:
+    """Statistics of the inner quantizer `name`, under the names that the outer one gives them."""
+    return {f"{name}.{key}": value for key, value in statistics.items()}
+
+
+def select(statistics: Mapping[str, Tensor], name: str) -> Statistics:
+    """The part of the inner quantizer `name`; what `nest` reverses."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): value for key, value in statistics.items() if key.startswith(prefix)}
+
+
+def sample(vectors: Tensor, capacity: int) -> tuple[Tensor, Tensor]:
+    """Draw vectors without repetition so that a batch in parts and as a whole give the same ones.
+
+    Each vector has a rank that its own bits decide, and the lowest ranks are drawn (bottom-k sampling, Cohen
+    and Kelley 2007): the sample of a union is the sample of the union of the samples.
+
+    Args:
+        vectors: float32 `[M, D]`.
+        capacity: how many to draw.
+
+    Returns:
+        ranks: int64 `[capacity]`, ascending; the largest number where there were too few different vectors.
+        drawn: `[capacity, D]`; zeros there.
+    """
+    ranks, order = _ranks(vectors).sort(stable=True)
+    first = torch.ones_like(ranks, dtype=torch.bool)
+    first[1:] = ranks[1:] != ranks[:-1]
+    ranks, order = ranks[first][:capacity], order[first][:capacity]
+    missing = capacity - len(ranks)
+    drawn = vectors[order]
+    return (
+        torch.cat([ranks, ranks.new_full((missing,), _LAST)]),
+        torch.cat([drawn, drawn.new_zeros(missing, vectors.shape[1])]),
+    )
+
+
+def drawn(ranks: Tensor, vectors: Tensor, count: int) -> Tensor:
+    """The `count` first vectors of merged samples, or fewer `[<= count, D]`.
+
+    Args:
+        ranks: int64 `[R]`, of one `sample` or several concatenated.
+        vectors: `[R, D]`.
+        count: how many to take.
+    """
+    ranks, order = ranks.sort(stable=True)
+    keep = ranks != _LAST
+    keep[1:] &= ranks[1:] != ranks[:-1]
+    return vectors[order[keep][:count]]
+
+
+def _ranks(vectors: Tensor) -> Tensor:
+    """A hash of the bits of the first elements of each vector `[M, D]`, int64 `[M]`, not negative."""
+    bits = vectors[:, :_HASHED].contiguous().view(torch.int32).to(torch.int64)
+    factors = [value - (1 << 64) if value >> 63 else value for value in _MULTIPLIERS[: bits.shape[1]]]
+    mixed = (bits * torch.tensor(factors, device=bits.device)).sum(1)
+    for shift in (29, 32):
+        mixed = (mixed ^ (mixed >> shift)) * factors[0]
+    return (mixed ^ (mixed >> 31)) & (_LAST - 1)
+
+
+def _is_sum(name: str) -> bool:
+    return name.rpartition(".")[2].startswith("sum_")
