@@ -26,7 +26,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Bottom first; a name is a module or a subpackage, and those on one line may import each other, in no circle.
 GROUND = [
     ["errors"],
-    ["config", "spec", "audio"],
+    ["config", "spec", "audio", "entropy"],
     ["streams", "splice", "tokens"],
     ["tokformat", "tokenfile"],
     ["tokenizer"],

@@ -5,11 +5,11 @@ Every figure is per book. Pooling books hides a collapsed one behind its neighbo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 
+from audiotokens.entropy import corrected_entropy, expected_used, plugin_entropy
 from audiotokens.errors import TokensError
 from audiotokens.evaluation.results import BookUsage, Point
 from audiotokens.tokens import Tokens
@@ -70,39 +70,6 @@ class UsageCounter:
             return None
         coded = sum(int(counts.sum()) * corrected_entropy(counts) for counts in self._counts.values())
         return (self._bits - self._code_bits + coded) / self._seconds
-
-
-def plugin_entropy(counts: np.ndarray) -> float:
-    """Zero-order entropy of counts `[V]` in bits; 0 where nothing was counted."""
-    total = int(counts.sum())
-    if not total:
-        return 0.0
-    shares = counts[counts > 0] / total
-    return max(0.0, float(-(shares * np.log2(shares)).sum()))
-
-
-def corrected_entropy(counts: np.ndarray) -> float:
-    """Entropy of counts `[V]` in bits with the bias correction of Miller and Madow (1955), at most log2 V.
-
-    The plug-in estimate is too small by about (m - 1) / 2N nats for m codes that occur among N.
-
-    Example:
-        >>> corrected_entropy(np.array([500, 500]))
-        1.0
-    """
-    total = int(counts.sum())
-    if not total:
-        return 0.0
-    occurring = int((counts > 0).sum())
-    corrected = plugin_entropy(counts) + (occurring - 1) / (2 * total * math.log(2))
-    return min(corrected, math.log2(len(counts)))
-
-
-def expected_used(size: int, codes: int) -> float:
-    """Number of entries that uniform random use of a book of `size` entries touches with `codes` codes."""
-    if size == 1:
-        return float(min(codes, 1))
-    return -size * math.expm1(codes * math.log1p(-1 / size))
 
 
 def book_usage(

@@ -5,6 +5,7 @@ from audiotokens.quantizers.fsq import FiniteScalarQuantizer, FSQConfig
 from audiotokens.quantizers.registry import build_quantizer
 from audiotokens.quantizers.rvq import ResidualVectorQuantizer, RVQConfig
 from audiotokens.quantizers.statistics import all_reduce_statistics, merge_statistics
+from audiotokens.quantizers.usage import UsageCounter, UsageReport, usage_report
 
 __all__ = [
     "FSQConfig",
@@ -14,7 +15,10 @@ __all__ = [
     "QuantizerConfig",
     "RVQConfig",
     "ResidualVectorQuantizer",
+    "UsageCounter",
+    "UsageReport",
     "all_reduce_statistics",
     "build_quantizer",
     "merge_statistics",
+    "usage_report",
 ]

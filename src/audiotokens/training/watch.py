@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from audiotokens.entropy import perplexity
+
 COLLAPSE_SHARE = 0.05
 PHASE_ERROR = 0.015
 PHASE_SI_SDR = -8.0
@@ -42,11 +44,8 @@ class CodeUsage:
         self._counts.view(-1).index_add_(0, (codes + self._offsets).flatten(), used.flatten())
 
     def perplexities(self) -> list[float]:
-        """exp(entropy) of the codes of each book: entries in even use; 0 where nothing was counted."""
-        total = self._counts.sum(1, keepdim=True)
-        share = self._counts / total.clamp(min=1e-9)
-        entropy = -(share * share.clamp(min=1e-12).log()).sum(1)
-        return [float(value) for value in torch.where(total[:, 0] > 0, entropy.exp(), 0.0)]
+        """Entries in even use that the codes of each book amount to; 0 where nothing was counted."""
+        return [perplexity(counts) for counts in self._counts.cpu().numpy()]
 
     def collapsed(self) -> list[int]:
         """Books (from 0) whose perplexity is under 5 % of their size, where enough codes were counted."""
