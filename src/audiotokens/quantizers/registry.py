@@ -12,7 +12,11 @@ ENTRY_POINT_GROUP = "audiotokens.quantizers"
 
 quantizers: dict[str, str] = {
     "fsq": "audiotokens.quantizers.fsq:FiniteScalarQuantizer",
+    "grouped": "audiotokens.quantizers.grouped:GroupedQuantizer",
+    "projected": "audiotokens.quantizers.projected:ProjectedQuantizer",
     "rvq": "audiotokens.quantizers.rvq:ResidualVectorQuantizer",
+    "split": "audiotokens.quantizers.split:SplitQuantizer",
+    "vector": "audiotokens.quantizers.vector:VectorQuantizer",
 }
 """Kind of a configuration -> "module:class", imported when first used."""
 

@@ -84,7 +84,7 @@ def sample(vectors: Tensor, capacity: int) -> tuple[Tensor, Tensor]:
         ranks: int64 `[capacity]`, ascending; the largest number where there were too few different vectors.
         drawn: `[capacity, D]`; zeros there.
     """
-    ranks, order = _ranks(vectors).sort(stable=True)
+    ranks, order = hashes(vectors).sort(stable=True)
     first = torch.ones_like(ranks, dtype=torch.bool)
     first[1:] = ranks[1:] != ranks[:-1]
     ranks, order = ranks[first][:capacity], order[first][:capacity]
@@ -110,8 +110,8 @@ def drawn(ranks: Tensor, vectors: Tensor, count: int) -> Tensor:
     return vectors[order[keep][:count]]
 
 
-def _ranks(vectors: Tensor) -> Tensor:
-    """A hash of the bits of the first elements of each vector `[M, D]`, int64 `[M]`, not negative."""
+def hashes(vectors: Tensor) -> Tensor:
+    """Hash the bits of the first elements of each vector, float32 `[M, D]`; int64 `[M]`, not negative."""
     bits = vectors[:, :_HASHED].contiguous().view(torch.int32).to(torch.int64)
     factors = [value - (1 << 64) if value >> 63 else value for value in _MULTIPLIERS[: bits.shape[1]]]
     mixed = (bits * torch.tensor(factors, device=bits.device)).sum(1)

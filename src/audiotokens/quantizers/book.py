@@ -1,0 +1,134 @@
+"""What quantizers with one book of vectors share: the search, exact encoding, decoding, projections.
+
+c = argmin_n d(P z, e_n) with d the squared Euclidean distance, of unit vectors where the metric says so;
+z ~ P' e_c. P and P' are linear maps where the book has other dimensions than the latents (factorized lookup,
+Yu et al. 2021, ViT-VQGAN).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiotokens.nn import exact
+from audiotokens.quantizers.base import Quantizer, QuantizerConfig, from_rows, to_rows
+from audiotokens.quantizers.statistics import hashes
+
+Metric: TypeAlias = Literal["euclidean", "cosine", "sphere"]
+"""How near an entry is.
+
+"euclidean": by distance. "cosine": by angle; entries keep their lengths (DAC). "sphere": by angle, and
+vectors and entries are made unit vectors before all else, losses too (ViT-VQGAN).
+"""
+
+
+class BookQuantizer(Quantizer):
+    """One book `[N, d]` behind linear maps from `dim` dimensions to d and back; none where they are equal.
+
+    Rows `[M, d]` of the methods below are latents after `project`, entries are before `restore`.
+
+    Args:
+        dim: dimensions D of the latents.
+        config: of the class's own `config_class`.
+        size: entries N.
+        codebook_dim: dimensions d of the book; None: `dim`.
+        metric: how near an entry is.
+    """
+
+    project_in: nn.Linear | nn.Identity
+    project_out: nn.Linear | nn.Identity
+
+    def __init__(
+        self,
+        dim: int,
+        config: QuantizerConfig,
+        *,
+        size: int,
+        codebook_dim: int | None = None,
+        metric: Metric = "euclidean",
+    ) -> None:
+        super().__init__(dim, config)
+        self.codebook_size = size
+        self.codebook_dim = codebook_dim or dim
+        self.metric = metric
+        projected = self.codebook_dim != dim
+        self.project_in = nn.Linear(dim, self.codebook_dim) if projected else nn.Identity()
+        self.project_out = nn.Linear(self.codebook_dim, dim) if projected else nn.Identity()
+        self._equal: tuple[object, Tensor | None] | None = None
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        return (self.codebook_size,)
+
+    @abstractmethod
+    def entries(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The vectors `[N, d]` that the codes stand for, computed in `dtype`."""
+
+    def embed(self, index: Tensor) -> Tensor:
+        """Entries `[M, d]` of codes int64 `[M]`, with gradients to what they are made of."""
+        return functional.embedding(index, self.entries())
+
+    def project(self, rows: Tensor) -> Tensor:
+        """Latents `[M, D]` as vectors `[M, d]` that the book is searched for, in their own dtype."""
+        if isinstance(self.project_in, nn.Linear):
+            weight, bias = self.project_in.weight, self.project_in.bias
+            rows = functional.linear(rows, weight.to(rows.dtype), bias.to(rows.dtype))
+        return functional.normalize(rows, dim=1) if self.metric == "sphere" else rows
+
+    def restore(self, vectors: Tensor) -> Tensor:
+        """Entries `[M, d]` as latents `[M, D]`."""
+        restored: Tensor = self.project_out(vectors)
+        return restored
+
+    @torch.no_grad()
+    def nearest(self, rows: Tensor) -> Tensor:
+        """Codes int64 `[M]` of vectors `[M, d]`, searched in float32."""
+        rows, entries = self._comparable(rows.float()), self._comparable(self.entries())
+        return self._lowest(exact.nearest(rows, entries), entries)
+
+    @torch.no_grad()
+    def nearest_exact(self, rows: Tensor) -> Tensor:
+        """Codes int64 `[M]` of float64 vectors `[M, d]`, the same ones in any batch."""
+        entries = self._comparable(self.entries(torch.float64))
+        return self._lowest(exact.nearest_float64(self._comparable(rows), entries), entries)
+
+    def scores(self, rows: Tensor) -> Tensor:
+        """Squared distances `[M, N]` of vectors `[M, d]` to all entries; with "cosine", of unit vectors."""
+        entries = self._comparable(self.entries(rows.dtype))
+        rows = self._comparable(rows)
+        lengths = rows.square().sum(1, keepdim=True) + entries.square().sum(1)
+        return torch.addmm(lengths, rows, entries.T, alpha=-2.0)
+
+    @torch.no_grad()
+    def encode(self, latents: Tensor, *, num_codebooks: int | None = None) -> Tensor:
+        """Return the codes int64 `[B, 1, T]`; projection and search run in float64.
+
+        Raises:
+            ValueError: `num_codebooks` is not 1.
+        """
+        self.check_prefix(num_codebooks)
+        return self.nearest_exact(self.project(to_rows(latents.double()))).view(len(latents), 1, -1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return from_rows(self.restore(self.embed(codes.flatten())), len(codes))
+
+    def _comparable(self, vectors: Tensor) -> Tensor:
+        return functional.normalize(vectors, dim=1) if self.metric == "cosine" else vectors
+
+    def _lowest(self, index: Tensor, entries: Tensor) -> Tensor:
+        """The lowest index of an equal entry: which of them wins may depend on the batch's shape."""
+        tensors = (*self.parameters(), *self.buffers())
+        version = tuple((tensor.data_ptr(), tensor._version, entries.dtype) for tensor in tensors)
+        if self._equal is None or self._equal[0] != version:
+            self._equal = (version, _first_equal(entries))
+        return index if self._equal[1] is None else self._equal[1][index]
+
+
+def _first_equal(entries: Tensor) -> Tensor | None:
+    """`exact.first_equal`, or None where all entries differ, which a hash of each tells at little cost."""
+    ranks = hashes(entries.float() + 0.0).sort().values
+    return exact.first_equal(entries) if bool((ranks[1:] == ranks[:-1]).any()) else None
