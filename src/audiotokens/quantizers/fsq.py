@@ -1,89 +1,101 @@
 """Finite scalar quantization (Mentzer et al. 2023): each latent dimension is rounded to a few levels.
 
-With L levels, h = (L - 1) / 2 and o = 1/2 for even L (else 0), z is bounded to b(z) = h' tanh(z + s) - o with
-h' = h (1 + 1e-3) and s = atanh(o / h'), rounded, and divided by floor(L / 2). The code of a vector is the
-mixed-radix number of its level indices, the first dimension changing fastest.
+With L levels, the position p(z) = (L - 1) / 2 * (b(z) + 1) in [0, L - 1] is rounded to a digit n, half down.
+- "tanh", as in the paper (appendix A.1): b(z) = (1 + 1e-3) tanh(z + s), s = atanh(o / h) with
+  h = (1 + 1e-3) (L - 1) / 2 and o = 1/2 for even L, else 0; the entry is n / floor(L / 2) - 1, so that
+  there is always one at 0.
+- "symmetric": b(z) = tanh(z), the entry is 2 n / (L - 1) - 1.
+- "clamp": the same with b(z) = min(max(z, -1), 1).
+Gradients pass the rounding and are those of p. The first dimension changes fastest in the index.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig
+from audiotokens.quantizers.base import Quantized, QuantizerConfig
+from audiotokens.quantizers.implicit import ImplicitQuantizer, check_book, straight_through
+
+_MARGIN = 1e-3
 
 
 @dataclass(frozen=True)
 class FSQConfig(QuantizerConfig):
-    """Finite scalar quantizer with one implicit book of prod(levels) entries.
+    """Finite scalar quantizer; each book has prod(levels) implicit entries.
 
     Args:
         kind: names this quantizer in a configuration.
         levels: levels of each quantized dimension, each at least 2.
+        num_codebooks: books K, each of len(levels) dimensions.
+        bound: how values are bounded before rounding, and where the entries lie.
     """
 
     kind: Literal["fsq"] = "fsq"
     levels: tuple[int, ...] = (8, 5, 5, 5)
+    num_codebooks: int = 1
+    bound: Literal["tanh", "symmetric", "clamp"] = "tanh"
 
     def __post_init__(self) -> None:
-        if not self.levels or min(self.levels) < 2:
-            raise ValueError(f"levels are {self.levels}, expected at least one number, each 2 or more")
+        check_book(self.levels, self.num_codebooks)
 
 
-class FiniteScalarQuantizer(Quantizer):
-    """FSQ between two linear maps, from `dim` dimensions to one per level list entry and back."""
+class FiniteScalarQuantizer(ImplicitQuantizer):
+    """FSQ: no stored book, no losses; between linear maps unless `dim` is num_codebooks * len(levels).
+
+    Example:
+        >>> quantizer = FiniteScalarQuantizer(3, FSQConfig(levels=(8, 5, 5)))
+        >>> quantizer.indices_to_vectors(torch.tensor([[[0, 199]]])).mT
+        tensor([[[-1.0000, -1.0000, -1.0000],
+                 [ 0.7500,  1.0000,  1.0000]]])
+    """
 
     config_class: ClassVar[type[QuantizerConfig]] = FSQConfig
     label = "FSQ"
-    levels: Tensor
-    radix: Tensor
 
     def __init__(self, dim: int, config: FSQConfig) -> None:
-        super().__init__(dim, config)
+        super().__init__(dim, config, levels=config.levels, num_codebooks=config.num_codebooks)
         self.config = config
-        levels = torch.tensor(config.levels)
-        self.register_buffer("levels", levels, persistent=False)
-        self.register_buffer("radix", torch.cumprod(levels, 0) // levels, persistent=False)
-        self.project_in = nn.Linear(dim, len(levels))
-        self.project_out = nn.Linear(len(levels), dim)
-
-    @property
-    def codebook_sizes(self) -> tuple[int, ...]:
-        return (math.prod(self.config.levels),)
 
     def forward(
         self, latents: Tensor, *, num_codebooks: Tensor | int | None = None, mask: Tensor | None = None
     ) -> Quantized:
         with torch.autocast(latents.device.type, enabled=False):
-            bounded = self.bound(self._project(latents.float()))
-            rounded = bounded + (bounded.round() - bounded).detach()
-            restored = self.project_out(rounded / (self.levels // 2)).mT
-        return Quantized(latents=restored, codes=self.level_codes(rounded.detach().round())[:, None])
+            position = self._position(self._project(latents.float()))
+            digits = _round(position.detach())
+            restored = self._restore(self._entries(straight_through(digits, position)))
+            return Quantized(latents=restored, codes=self._codes(digits))
 
-    def encode(self, latents: Tensor, *, num_codebooks: int | None = None) -> Tensor:
-        """Return the codes int64 `[B, 1, T]`; the projection and the rounding run in float64."""
-        return self.level_codes(self.bound(self._project(latents.double())).round())[:, None]
+    def _digits(self, values: Tensor) -> Tensor:
+        return _round(self._position(values))
 
-    def decode(self, codes: Tensor) -> Tensor:
-        index = codes[:, 0, :, None] // self.radix % self.levels
-        values = (index - self.levels // 2).to(self.project_out.weight.dtype) / (self.levels // 2)
-        result: Tensor = self.project_out(values)
-        return result.mT
+    def _entries(self, digits: Tensor) -> Tensor:
+        return digits / self._zero(digits.dtype) - 1
 
-    def bound(self, values: Tensor) -> Tensor:
-        """Bound `[..., D]` so that rounding gives the integers -floor(L / 2) to floor((L - 1) / 2)."""
-        half = (self.levels - 1).to(values.dtype) * (1 + 1e-3) / 2
-        offset = torch.where(self.levels % 2 == 0, 0.5, 0.0).to(values.dtype)
-        return (values + (offset / half).atanh()).tanh() * half - offset
+    def _nearest(self, vectors: Tensor) -> Tensor:
+        digits = _round((vectors + 1) * self._zero(vectors.dtype))
+        return torch.minimum(digits.clamp(min=0), self.levels[:, None] - 1)
 
-    def level_codes(self, rounded: Tensor) -> Tensor:
-        """Return the codes `[...]` of rounded values `[..., D]`."""
-        return ((rounded.long() + self.levels // 2) * self.radix).sum(-1)
+    def _position(self, values: Tensor) -> Tensor:
+        half = (self.levels[:, None] - 1).to(values.dtype) / 2
+        if self.config.bound == "clamp":
+            return torch.addcmul(half, values.clamp(-1, 1), half)
+        if self.config.bound == "symmetric":
+            return torch.addcmul(half, values.tanh(), half)
+        wider = half * (1 + _MARGIN)
+        offset = (self.levels[:, None] % 2 == 0).to(values.dtype) / 2
+        return torch.addcmul(half, (values + (offset / wider).atanh()).tanh(), wider)
 
-    def _project(self, latents: Tensor) -> Tensor:
-        weight, bias = self.project_in.weight, self.project_in.bias
-        return nn.functional.linear(latents.mT, weight.to(latents.dtype), bias.to(latents.dtype))
+    def _zero(self, dtype: torch.dtype) -> Tensor:
+        """The position of the value 0, `[d, 1]`."""
+        if self.config.bound == "tanh":
+            return (self.levels[:, None] // 2).to(dtype)
+        return (self.levels[:, None] - 1).to(dtype) / 2
+
+
+def _round(position: Tensor) -> Tensor:
+    """To the nearest whole number, the lower one of two."""
+    return (position - 0.5).ceil()
