@@ -78,6 +78,15 @@ class Quantizer(nn.Module, ABC):
         """Numbers of books that can be decoded; default: all of them only."""
         return (len(self.codebook_sizes),)
 
+    @property
+    def can_search_wide(self) -> bool:
+        """Whether `encode` takes a `search_width`, the candidates kept through residual books."""
+        return False
+
+    def decoding_parameters(self) -> list[nn.Parameter]:
+        """Parameters that act after the search only, so that no code depends on them."""
+        return []
+
     @abstractmethod
     def forward(
         self, latents: Tensor, *, num_codebooks: Tensor | int | None = None, mask: Tensor | None = None

@@ -88,13 +88,13 @@ class BookQuantizer(Quantizer):
     def nearest(self, rows: Tensor) -> Tensor:
         """Codes int64 `[M]` of vectors `[M, d]`, searched in float32."""
         rows, entries = self._comparable(rows.float()), self._comparable(self.entries())
-        return self._lowest(exact.nearest(rows, entries), entries)
+        return self.lowest(exact.nearest(rows, entries), entries)
 
     @torch.no_grad()
     def nearest_exact(self, rows: Tensor) -> Tensor:
         """Codes int64 `[M]` of float64 vectors `[M, d]`, the same ones in any batch."""
         entries = self._comparable(self.entries(torch.float64))
-        return self._lowest(exact.nearest_float64(self._comparable(rows), entries), entries)
+        return self.lowest(exact.nearest_float64(self._comparable(rows), entries), entries)
 
     def scores(self, rows: Tensor) -> Tensor:
         """Squared distances `[M, N]` of vectors `[M, d]` to all entries; with "cosine", of unit vectors."""
@@ -119,8 +119,13 @@ class BookQuantizer(Quantizer):
     def _comparable(self, vectors: Tensor) -> Tensor:
         return functional.normalize(vectors, dim=1) if self.metric == "cosine" else vectors
 
-    def _lowest(self, index: Tensor, entries: Tensor) -> Tensor:
-        """The lowest index of an equal entry: which of them wins may depend on the batch's shape."""
+    def lowest(self, index: Tensor, entries: Tensor) -> Tensor:
+        """The lowest index of an entry equal to that of each code: a batch's shape may decide which one wins.
+
+        Args:
+            index: codes int64 `[M]`.
+            entries: all that are compared, `[N, d]`.
+        """
         tensors = (*self.parameters(), *self.buffers())
         version = tuple((tensor.data_ptr(), tensor._version, entries.dtype) for tensor in tensors)
         if self._equal is None or self._equal[0] != version:
