@@ -11,6 +11,7 @@ from audiotokens.entropy import (
     chance_information,
     corrected_entropy,
     coverage,
+    coverage_entropy,
     expected_used,
     mutual_information,
     plugin_entropy,
@@ -36,6 +37,18 @@ def test_the_correction_takes_away_most_of_the_bias() -> None:
     corrected = truth - np.mean([corrected_entropy(counts) for counts in draws])
     assert plugin > 0.1
     assert abs(corrected) < 0.25 * plugin
+
+
+def test_few_codes_in_a_large_book_tell_its_entropy() -> None:
+    rng = np.random.default_rng(4)
+    shares = rng.dirichlet(np.full(4096, 1.0))
+    truth = float(-(shares * np.log2(shares)).sum())
+    counts = rng.multinomial(3000, shares)
+    assert truth - corrected_entropy(counts) > 0.4
+    assert coverage_entropy(counts) == pytest.approx(truth, abs=0.15)
+    assert coverage_entropy(np.array([40, 0])) == pytest.approx(0.0)
+    assert coverage_entropy(np.ones(8, np.int64)) <= 3.0
+    assert coverage_entropy(np.zeros(8, np.int64)) == 0.0
 
 
 def test_expected_use_is_that_of_random_codes() -> None:

@@ -41,6 +41,26 @@ def corrected_entropy(counts: np.ndarray) -> float:
     return min(corrected, math.log2(len(counts)))
 
 
+def coverage_entropy(counts: np.ndarray) -> float:
+    """Entropy of counts `[V]` in bits after Chao and Shen (2003), at most log2 V; for few codes, large books.
+
+    Shares are scaled by the coverage C, and each is weighted by its chance 1 - (1 - p)^N to occur at all:
+    H = -sum_i C p_i log(C p_i) / (1 - (1 - C p_i)^N).
+
+    Example:
+        >>> round(coverage_entropy(np.array([500, 500])), 6)
+        1.0
+    """
+    total = int(counts.sum())
+    if not total:
+        return 0.0
+    # Where every code occurred once only, one of them counts as seen twice: no coverage is no estimate.
+    share = max(coverage(counts), 1 / total)
+    scaled = share * counts[counts > 0] / total
+    seen = -np.expm1(total * np.log1p(-np.minimum(scaled, 1 - 1e-12)))
+    return min(float(-(scaled * np.log2(scaled) / seen).sum()), math.log2(len(counts)))
+
+
 def expected_used(size: int, codes: int) -> float:
     """Number of entries that uniform random use of a book of `size` entries touches with `codes` codes."""
     if size == 1:
