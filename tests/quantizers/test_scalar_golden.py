@@ -11,13 +11,25 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from audiotokens.quantizers import FSQConfig, Quantizer, QuantizerConfig, build_quantizer
+from audiotokens.quantizers import (
+    BSQConfig,
+    FSQConfig,
+    LatentConfig,
+    LFQConfig,
+    Quantizer,
+    QuantizerConfig,
+    build_quantizer,
+)
 
 FOLDER = Path(__file__).parent.parent / "golden" / "vqp"
 CASES: dict[str, tuple[int, QuantizerConfig]] = {
     "fsq": (4, FSQConfig(levels=(8, 5, 5, 5))),
     "fsq_symmetric": (3, FSQConfig(levels=(4, 4, 5), bound="symmetric")),
     "fsq_projection_codebooks": (16, FSQConfig(levels=(8, 6, 5), num_codebooks=2)),
+    "lfq": (8, LFQConfig(bits=8, commitment=0.0, floor=1e-5)),
+    "lfq_projection": (16, LFQConfig(bits=6, num_codebooks=2, floor=1e-5)),
+    "lfq_spherical_bsq": (16, BSQConfig(bits=8, joint_bits=None, floor=1e-5)),
+    "latent_quantize": (16, LatentConfig(levels=(5, 5, 8), outer_losses=True)),
 }
 
 each_case = pytest.mark.parametrize("name", CASES)
@@ -38,7 +50,7 @@ def channels_first(name: str) -> bool:
 def prepared(name: str) -> Quantizer:
     dim, config = CASES[name]
     quantizer = build_quantizer(config, dim)
-    weights = {key: value for key, value in load_file(FOLDER / name / "weights.safetensors").items()}
+    weights = load_file(FOLDER / name / "weights.safetensors")
     quantizer.load_state_dict({key: value for key, value in weights.items() if "mask" not in key})
     return quantizer
 

@@ -1,32 +1,57 @@
 """Quantizers: latents to codes and back, all behind `Quantizer`."""
 
 from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig
+from audiotokens.quantizers.bsq import BinarySphericalQuantizer, BSQConfig
 from audiotokens.quantizers.fsq import FiniteScalarQuantizer, FSQConfig
 from audiotokens.quantizers.grouped import GroupedConfig, GroupedQuantizer
+from audiotokens.quantizers.gumbel import GumbelConfig, GumbelQuantizer, Temperature
+from audiotokens.quantizers.latent import LatentConfig, LatentQuantizer
+from audiotokens.quantizers.lfq import LFQConfig, LookupFreeQuantizer
 from audiotokens.quantizers.projected import ProjectedConfig, ProjectedQuantizer
+from audiotokens.quantizers.random_projection import RandomProjectionConfig, RandomProjectionQuantizer
 from audiotokens.quantizers.registry import build_quantizer
-from audiotokens.quantizers.rvq import ResidualVectorQuantizer, RVQConfig
+from audiotokens.quantizers.regularizers import EntropyPenalty, OnlineClustering
+from audiotokens.quantizers.residual import ResidualQuantizer, RVQConfig
+from audiotokens.quantizers.scalar import ScalarConfig, ScalarQuantizer
+from audiotokens.quantizers.simvq import SimVectorQuantizer, SimVQConfig
 from audiotokens.quantizers.split import SplitConfig, SplitQuantizer
 from audiotokens.quantizers.statistics import all_reduce_statistics, merge_statistics
 from audiotokens.quantizers.usage import UsageCounter, UsageReport, usage_report
 from audiotokens.quantizers.vector import EMALearning, GradientLearning, VectorConfig, VectorQuantizer
 
 __all__ = [
+    "BSQConfig",
+    "BinarySphericalQuantizer",
     "EMALearning",
+    "EntropyPenalty",
     "FSQConfig",
     "FiniteScalarQuantizer",
     "GradientLearning",
     "GroupedConfig",
     "GroupedQuantizer",
+    "GumbelConfig",
+    "GumbelQuantizer",
+    "LFQConfig",
+    "LatentConfig",
+    "LatentQuantizer",
+    "LookupFreeQuantizer",
+    "OnlineClustering",
     "ProjectedConfig",
     "ProjectedQuantizer",
     "Quantized",
     "Quantizer",
     "QuantizerConfig",
     "RVQConfig",
-    "ResidualVectorQuantizer",
+    "RandomProjectionConfig",
+    "RandomProjectionQuantizer",
+    "ResidualQuantizer",
+    "ScalarConfig",
+    "ScalarQuantizer",
+    "SimVQConfig",
+    "SimVectorQuantizer",
     "SplitConfig",
     "SplitQuantizer",
+    "Temperature",
     "UsageCounter",
     "UsageReport",
     "VectorConfig",

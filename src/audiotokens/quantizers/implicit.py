@@ -109,7 +109,8 @@ class ImplicitQuantizer(Quantizer):
 
     def _vectors(self, codes: Tensor) -> Tensor:
         digits = codes[:, :, None] // self.radix[:, None] % self.levels[:, None]
-        return self._entries(digits.to(self.like.dtype))
+        wide = torch.promote_types(self.like.dtype, torch.float32)
+        return self._entries(digits.to(wide)).to(self.like.dtype)
 
 
 def check_book(levels: tuple[int, ...], num_codebooks: int) -> None:

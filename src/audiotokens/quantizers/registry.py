@@ -11,10 +11,17 @@ from audiotokens.quantizers.base import Quantizer, QuantizerConfig
 ENTRY_POINT_GROUP = "audiotokens.quantizers"
 
 quantizers: dict[str, str] = {
+    "bsq": "audiotokens.quantizers.bsq:BinarySphericalQuantizer",
     "fsq": "audiotokens.quantizers.fsq:FiniteScalarQuantizer",
     "grouped": "audiotokens.quantizers.grouped:GroupedQuantizer",
+    "gumbel": "audiotokens.quantizers.gumbel:GumbelQuantizer",
+    "latent": "audiotokens.quantizers.latent:LatentQuantizer",
+    "lfq": "audiotokens.quantizers.lfq:LookupFreeQuantizer",
     "projected": "audiotokens.quantizers.projected:ProjectedQuantizer",
-    "rvq": "audiotokens.quantizers.rvq:ResidualVectorQuantizer",
+    "random-projection": "audiotokens.quantizers.random_projection:RandomProjectionQuantizer",
+    "rvq": "audiotokens.quantizers.residual:ResidualQuantizer",
+    "scalar": "audiotokens.quantizers.scalar:ScalarQuantizer",
+    "sim-vq": "audiotokens.quantizers.simvq:SimVectorQuantizer",
     "split": "audiotokens.quantizers.split:SplitQuantizer",
     "vector": "audiotokens.quantizers.vector:VectorQuantizer",
 }
