@@ -129,11 +129,11 @@ class BookQuantizer(Quantizer):
         tensors = (*self.parameters(), *self.buffers())
         version = tuple((tensor.data_ptr(), tensor._version, entries.dtype) for tensor in tensors)
         if self._equal is None or self._equal[0] != version:
-            self._equal = (version, _first_equal(entries))
+            self._equal = (version, equal_entries(entries))
         return index if self._equal[1] is None else self._equal[1][index]
 
 
-def _first_equal(entries: Tensor) -> Tensor | None:
-    """`exact.first_equal`, or None where all entries differ, which a hash of each tells at little cost."""
+def equal_entries(entries: Tensor) -> Tensor | None:
+    """`exact.first_equal` of entries `[N, d]`, or None where all differ, which a hash of each tells soon."""
     ranks = hashes(entries.float() + 0.0).sort().values
     return exact.first_equal(entries) if bool((ranks[1:] == ranks[:-1]).any()) else None

@@ -18,6 +18,7 @@ from torch.nn import functional
 from audiotokens.quantizers.base import Quantized, QuantizerConfig, from_rows, to_rows, valid_rows
 from audiotokens.quantizers.book import BookQuantizer, Metric
 from audiotokens.quantizers.gradients import Gradient, pass_gradient
+from audiotokens.quantizers.lloyd import lloyd
 from audiotokens.quantizers.regularizers import (
     EntropyPenalty,
     OnlineClustering,
@@ -25,7 +26,6 @@ from audiotokens.quantizers.regularizers import (
     mean_square,
     orthogonality,
 )
-from audiotokens.quantizers.rvq import _kmeans
 from audiotokens.quantizers.statistics import Statistics, drawn, sample
 
 _CANDIDATES = 1024
@@ -223,8 +223,7 @@ class VectorQuantizer(BookQuantizer):
     @torch.no_grad()
     def initialize(self, latents: Tensor, *, generator: torch.Generator | None = None) -> None:
         """Set the book by k-means on the projections of sample latents `[M, D]`."""
-        vectors = self.project(latents.float())
-        self.set_book(_kmeans(vectors, self.codebook_size, 8, generator))
+        self.set_book(lloyd(self.project(latents.float()), self.codebook_size, generator=generator))
 
     @torch.no_grad()
     def set_book(self, book: Tensor) -> None:
