@@ -18,7 +18,7 @@ from audiotokens.audio import WaveformLike
 from audiotokens.errors import CheckpointError, NotOfferedError, TokensError
 from audiotokens.nn.block import Sequential
 from audiotokens.nn.storage import SCALE, WeightBits, pack_tensors, unpack_tensors
-from audiotokens.quantizers import Quantized, Quantizer, ResidualVectorQuantizer
+from audiotokens.quantizers import Quantized, Quantizer
 from audiotokens.sessions import CodecDecoder, CodecEncoder
 from audiotokens.spec import Spec
 from audiotokens.tokenizer import Streams, Tokenizer
@@ -251,9 +251,8 @@ class Codec(nn.Module, Tokenizer):
         """Return the codes `[B, K, T]` of latents `[B, D, T]` with the first `num_codebooks` books."""
         # Rounding hides the last bits, in which float64 results still depend on shapes and threads.
         latents = latents.float()
-        if isinstance(self.quantizer, ResidualVectorQuantizer):
-            return self.quantizer.encode(latents, num_codebooks=num_codebooks, search_width=self.search_width)
-        return self.quantizer.encode(latents, num_codebooks=num_codebooks)
+        wide = {} if self.search_width == 1 else {"search_width": self.search_width}
+        return self.quantizer.encode(latents, num_codebooks=num_codebooks, **wide)
 
     @property
     def _encoder_type(self) -> torch.dtype:
@@ -322,7 +321,7 @@ class Codec(nn.Module, Tokenizer):
         spec = configuration.from_dict(Spec, description.get("spec"), where="config.json: spec")
         codec = cls(config, spec=spec)
         codec.load_tensors(folder / "model.safetensors")
-        if search_width != 1 and not isinstance(codec.quantizer, ResidualVectorQuantizer):
+        if search_width != 1 and not codec.quantizer.can_search_wide:
             raise NotOfferedError(f"{codec.spec.name} has no residual books, so search_width must be 1")
         codec.search_width = search_width
         codec._spec = replace(codec.spec, nested=search_width == 1)

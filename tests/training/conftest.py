@@ -58,7 +58,7 @@ TINY_CODEC = {
     "decoder_hidden": 24,
     "decoder_lookahead": 1,
     "latent": 6,
-    "quantizer": {"kind": "rvq", "num_codebooks": 4, "codebook_size": 16},
+    "quantizer": {"kind": "rvq", "num_codebooks": 4, "inner": {"kind": "vector", "codebook_size": 16}},
 }
 
 

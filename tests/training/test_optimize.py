@@ -48,7 +48,8 @@ def test_only_matrices_decay() -> None:
 def test_the_running_mean_follows(recipe: Recipe) -> None:
     codec = build_codec(recipe)
     average = Average(codec, decay=0.9)
-    name, books = "quantizer.books", dict(codec.named_buffers())["quantizer.books"]
+    name = "quantizer.levels.0.book"
+    books = dict(codec.named_buffers())[name]
     with torch.no_grad():
         before = average.tensors()[name].clone()
         books += 1

@@ -55,11 +55,13 @@ def test_a_tokenizer_is_taken_whole(recipe: Recipe, finished: Path) -> None:
     stored = checkpoints.read_checkpoint(checkpoints.find_checkpoints(finished / "checkpoints")[-1])
     for name, tensor in new.state_dict().items():
         assert torch.equal(tensor, stored.tensors[f"average.{name}"].half().float()), name
-    assert not torch.equal(new.quantizer.books, old.quantizer.books)
-    assert torch.equal(new.quantizer.sums, new.quantizer.books)
-    assert bool((new.quantizer.counts == 1).all())
     found = {entry.name: entry.action for entry in transfers}
-    assert found.pop("quantizer.counts") == found.pop("quantizer.sums") == "new"
+    for index, (level, untrained) in enumerate(zip(new.quantizer.levels, old.quantizer.levels, strict=True)):
+        assert not torch.equal(level.book, untrained.book)
+        assert torch.equal(level.sums, level.book)
+        assert bool((level.counts == 1).all())
+        name = f"quantizer.levels.{index}"
+        assert found.pop(f"{name}.counts") == found.pop(f"{name}.sums") == "new"
     assert set(found.values()) == {"taken"}
     assert set(found) == set(new.state_dict())
 
@@ -72,7 +74,7 @@ def test_a_checkpoint_brings_counts_too(recipe: Recipe, finished: Path, place: s
     for name, tensor in checkpoints.module_tensors(new).items():
         assert torch.equal(tensor, stored.tensors[f"codec.{name}"]), name
     assert actions(transfers) == {"taken"}
-    assert not bool((new.quantizer.counts == 1).all())
+    assert not bool((new.quantizer.levels[0].counts == 1).all())
 
 
 def test_wider_hidden_layers_compute_the_same(recipe: Recipe, finished: Path) -> None:
@@ -135,7 +137,7 @@ def test_offsets_may_be_new(recipe: Recipe, finished: Path) -> None:
         ({"latent": 5}, r"has the shape \[6, 16\], .* needs \[5, 16\]"),
         ({"decoder_blocks": 2}, r"change the recipe"),
         ({"sample_rate": 24000}, r"encoder_net\.blocks\.1\.analysis differs from that of the recipe"),
-        ({"quantizer": {"kind": "fsq"}}, r"quantizer\.books has no place in the recipe's codec"),
+        ({"quantizer": {"kind": "fsq"}}, r"quantizer\.levels\.0\.book has no place in the recipe's codec"),
     ],
 )
 def test_what_does_not_fit_is_named(
@@ -192,7 +194,7 @@ def test_the_argument_wins_over_the_recipe(
     train(
         recipe, pack_file.path, tmp_path / "x", device="cpu", max_steps=1, start_from=finished, progress=True
     )
-    assert "warm start: 33 taken (see " in capsys.readouterr().err
+    assert "warm start: 42 taken (see " in capsys.readouterr().err
 
 
 def test_the_report() -> None:

@@ -28,7 +28,7 @@ from audiotokens.nn.conv import DepthwiseConv1d
 from audiotokens.nn.layers import ChannelScale, LayerNorm, Linear, SiLU
 from audiotokens.nn.noise import NOISE_FRAMES, noise_table
 from audiotokens.nn.transforms import IMDCT, MDCT
-from audiotokens.quantizers import Quantizer, QuantizerConfig, RVQConfig, build_quantizer
+from audiotokens.quantizers import Quantizer, QuantizerConfig, RVQConfig, VectorConfig, build_quantizer
 from audiotokens.spec import Spec, StreamSpec, Taxonomy
 
 
@@ -87,7 +87,7 @@ VARIANTS: dict[str, GainShapeConfig] = {
     "tiny": GainShapeConfig(
         hop=80, bands=8, width=16, kernel=3, encoder_blocks=1, encoder_hidden=24, encoder_lookahead=1,
         decoder_blocks=2, decoder_hidden=24, decoder_lookahead=1, latent=6,
-        quantizer=RVQConfig(num_codebooks=4, codebook_size=16),
+        quantizer=RVQConfig(num_codebooks=4, inner=VectorConfig(codebook_size=16)),
     ),
 }  # fmt: skip
 

@@ -18,7 +18,6 @@ from audiotokens.quantizers.base import (
     Quantized,
     Quantizer,
     QuantizerConfig,
-    from_rows,
     to_rows,
     valid_rows,
 )
@@ -94,7 +93,8 @@ class ResidualQuantizer(Quantizer):
     items that use it. Codes of levels that an item does not use are those of its last residual.
 
     Example:
-        >>> quantizer = ResidualQuantizer(64, RVQConfig(num_codebooks=3, inner=VectorConfig(codebook_size=16)))
+        >>> config = RVQConfig(num_codebooks=3, inner=VectorConfig(codebook_size=16))
+        >>> quantizer = ResidualQuantizer(64, config)
         >>> quantizer.encode(torch.zeros(1, 64, 5), num_codebooks=2).shape
         torch.Size([1, 2, 5])
     """
@@ -108,9 +108,8 @@ class ResidualQuantizer(Quantizer):
         self.config = config
         count = config.num_codebooks
         inner = config.inner if isinstance(config.inner, tuple) else (config.inner,) * count
-        self.levels = nn.ModuleList(
-            build_quantizer(item, dim) for item in inner[: 1 if config.shared else None]
-        )
+        inner = inner[:1] if config.shared else inner
+        self.levels = nn.ModuleList(build_quantizer(item, dim) for item in inner)
         self._scales = config.scales or (1.0,) * count
         # The level of index k has the books from _ends[k - 1] to _ends[k].
         sizes = [len(self.level(index).codebook_sizes) for index in range(count)]
@@ -161,10 +160,8 @@ class ResidualQuantizer(Quantizer):
             losses = self._level_losses(parts, used, mask)
             if self.config.commitment:
                 losses["commitment"] = self._commitment(latents, total.detach(), mask)
-        if self.offsets is not None:
-            restored = restored + self._offset(self.config.num_codebooks if used is None else used)[..., None]
         return Quantized(
-            latents=restored,
+            latents=self._add_offset(restored, len(parts) if used is None else used),
             codes=torch.cat([part.codes for part in parts], 1),
             losses=losses,
             statistics=self._join_statistics([part.statistics for part in parts]) if self.training else {},
@@ -197,8 +194,8 @@ class ResidualQuantizer(Quantizer):
             return torch.cat([self._encode_greedily(piece, count) for piece in pieces], 2)
         if not self.can_search_wide:
             raise ValueError(
-                f"search_width is {search_width}, expected 1: a wide search needs levels that are books in the "
-                "space of the latents"
+                f"search_width is {search_width}, expected 1: a wide search needs levels that "
+                "are books in the space of the latents"
             )
         levels = [level for level in map(self.level, range(count)) if isinstance(level, BookQuantizer)]
         books = [level.entries(torch.float64) for level in levels]
@@ -212,7 +209,7 @@ class ResidualQuantizer(Quantizer):
         total = self._decode_level(0, codes)
         for index in range(1, count):
             total = total + self._decode_level(index, codes)
-        return total if self.offsets is None else total + self._offset(count)[:, None]
+        return self._add_offset(total, count)
 
     @torch.no_grad()
     def initialize(self, latents: Tensor, *, generator: torch.Generator | None = None) -> None:
@@ -312,17 +309,16 @@ class ResidualQuantizer(Quantizer):
         decoded = self.level(index).decode(codes[:, start : self._ends[index]])
         return decoded if scale == 1 else decoded * scale
 
-    def _offset(self, levels: Tensor | int) -> Tensor:
-        """Offsets `[..., D]` of numbers of levels; zero for all of them."""
-        offsets = self.offsets
-        if offsets is None:
-            raise RuntimeError("there are no offsets")
-        return torch.cat([offsets, offsets.new_zeros(1, self.dim)])[levels - 1]
+    def _add_offset(self, latents: Tensor, levels: Tensor | int) -> Tensor:
+        """Add to `[B, D, T]` what tells the number of levels, one or one per item `[B]`; zero for all."""
+        if self.offsets is None:
+            return latents
+        return latents + torch.cat([self.offsets, self.offsets.new_zeros(1, self.dim)])[levels - 1][..., None]
 
     def _check_layers(self) -> None:
         untrained = [name for name, _ in self.levels.named_parameters() if "project_" in name]
         if untrained and self.config.gradient == "sum":
             raise ValueError(
-                f'gradient is "sum", which gives levels.{untrained[0]} no gradient; choose "chain", or put one '
-                'projection around all levels (kind "projected")'
+                f'gradient is "sum", which gives levels.{untrained[0]} no gradient; choose "chain", or put '
+                'one projection around all levels (kind "projected")'
             )

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from audiotokens.codec import Codec
-from audiotokens.quantizers import ResidualVectorQuantizer
 from audiotokens.training.adversarial import (
     Balancer,
     discriminator_loss,
@@ -81,9 +80,9 @@ class Adversary:
         if step == self.config.start:
             self._codec.load_state_dict(average.codec.state_dict())
         self._codec.encoder_net.requires_grad_(False)
-        # The parameters of residual books act after the search.
-        if not isinstance(self._codec.quantizer, ResidualVectorQuantizer):
-            self._codec.quantizer.requires_grad_(False)
+        self._codec.quantizer.requires_grad_(False)
+        for parameter in self._codec.quantizer.decoding_parameters():
+            parameter.requires_grad_(True)
         return False
 
     def backward(

@@ -6,6 +6,7 @@ a block have zero output weights, and depthwise taps move with the look-ahead. E
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ from audiotokens.training.checkpoint import (
 )
 from audiotokens.training.config import Recipe
 
-LEARNING_STATE = ("quantizer.counts", "quantizer.sums")
-"""What the books learn with; checkpoints have it, tokenizers do not."""
+LEARNING_STATE = re.compile(r"quantizer\.(.+\.)?(counts|sums|updates)")
+"""Names of what quantizers learn with; checkpoints have it, tokenizers do not."""
 MAY_BE_NEW = ("quantizer.offsets",)
 """Tensors that begin at zero and then change nothing."""
 
@@ -122,7 +123,8 @@ def transfer(old: Codec, new: Codec, *, learning_state: bool, where: str) -> lis
     values: dict[str, Tensor] = {}
     report = []
     for name, target in targets.items():
-        if name in LEARNING_STATE and not learning_state:
+        if LEARNING_STATE.fullmatch(name) and not learning_state:
+            report.append(Transfer(name, "new", "as at the start of books"))
             continue
         if name not in sources:
             if name not in MAY_BE_NEW:
@@ -136,20 +138,14 @@ def transfer(old: Codec, new: Codec, *, learning_state: bool, where: str) -> lis
             values[name], entry = _widened(name, source, target, hidden[name], where)
         else:
             values[name], entry = _taken(name, source, target, constant=name not in learned, where=where)
-        if name in learned or name in LEARNING_STATE:
+        if name in learned or LEARNING_STATE.fullmatch(name):
             report.append(entry)
     for name, value in values.items():
         targets[name].copy_(value)
-    return report if learning_state else report + _fresh_learning_state(targets)
-
-
-def _fresh_learning_state(targets: dict[str, Tensor]) -> list[Transfer]:
-    if not set(LEARNING_STATE) <= set(targets):
-        return []
-    counts, sums = LEARNING_STATE
-    targets[counts].fill_(1.0)
-    targets[sums].copy_(targets["quantizer.books"])
-    return [Transfer(counts, "new", "ones"), Transfer(sums, "new", "the books")]
+    if not learning_state:
+        # Where books are loaded, what they learn with follows them.
+        new.load_state_dict(new.state_dict())
+    return report
 
 
 def _taken(
@@ -160,7 +156,7 @@ def _taken(
             f"{where}: {name} has the shape {list(source.shape)}, the recipe's codec needs "
             f"{list(target.shape)}; change the recipe"
         )
-    if constant and name not in LEARNING_STATE and not torch.equal(source.to(target.dtype), target):
+    if constant and not LEARNING_STATE.fullmatch(name) and not torch.equal(source.to(target.dtype), target):
         raise ConfigError(f"{where}: {name} differs from that of the recipe's codec; change the recipe")
     return source, Transfer(name, "taken")
 

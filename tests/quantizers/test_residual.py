@@ -1,20 +1,23 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from audiotokens.nn.exact import first_equal, nearest, nearest_float64
-from audiotokens.quantizers import ResidualVectorQuantizer, RVQConfig
-from audiotokens.quantizers.rvq import _smallest
+from audiotokens.quantizers import ResidualQuantizer, RVQConfig, VectorConfig
+from audiotokens.quantizers.beam import _smallest
 
 
-def quantizer(**changes: object) -> ResidualVectorQuantizer:
+def quantizer(*, codebook_size: int = 32, **changes: Any) -> ResidualQuantizer:
     torch.manual_seed(0)
-    return ResidualVectorQuantizer(6, RVQConfig(**{"num_codebooks": 4, "codebook_size": 32, **changes}))
+    inner = VectorConfig(codebook_size=codebook_size)
+    return ResidualQuantizer(6, RVQConfig(**{"num_codebooks": 4, "inner": inner, **changes}))
 
 
-def trained(latents: torch.Tensor) -> ResidualVectorQuantizer:
-    rvq = quantizer()
+def trained(latents: torch.Tensor, **changes: Any) -> ResidualQuantizer:
+    rvq = quantizer(**changes)
     rvq.initialize(latents.mT.reshape(-1, 6), generator=torch.Generator().manual_seed(0))
     return rvq.eval()
 
@@ -55,9 +58,9 @@ def test_encode_takes_the_nearest_entry_of_each_book_in_turn() -> None:
     rvq = trained(latents)
     residual = latents.mT.double()
     for level, codes in enumerate(rvq.encode(latents).unbind(1)):
-        distances = torch.cdist(residual, rvq.books[level].double().expand(3, -1, -1))
+        distances = torch.cdist(residual, rvq.levels[level].book.double().expand(3, -1, -1))
         assert torch.equal(codes, distances.argmin(2))
-        residual = residual - rvq.books[level].double()[codes]
+        residual = residual - rvq.levels[level].book.double()[codes]
 
 
 def test_any_prefix_decodes_and_residual_energy_falls() -> None:
@@ -82,7 +85,7 @@ def test_beam_search_is_never_worse_and_width_one_is_greedy() -> None:
 def test_a_full_beam_finds_the_best_of_all_combinations() -> None:
     rvq = quantizer(num_codebooks=2, codebook_size=5).eval()
     latents = sample(1, 30)
-    sums = (rvq.books[0][:, None] + rvq.books[1][None]).reshape(-1, 6)
+    sums = (rvq.levels[0].book[:, None] + rvq.levels[1].book[None]).reshape(-1, 6)
     best = torch.cdist(latents[0].mT, sums).min(1).values
     found = (rvq.decode(rvq.encode(latents, search_width=5)) - latents).square().sum(1).sqrt()[0]
     torch.testing.assert_close(found, best, rtol=0, atol=1e-5)
@@ -118,7 +121,8 @@ def test_unused_books_and_padded_frames_leave_no_statistics() -> None:
     mask = torch.ones(3, 200, dtype=torch.bool)
     mask[0, 50:] = False
     out = rvq(latents, num_codebooks=torch.tensor([4, 2, 1]), mask=mask)
-    assert out.statistics["sum_counts"].sum(1).tolist() == [450, 250, 50, 50]
+    counts = [int(out.statistics[f"levels.{level}.sum_counts"].sum()) for level in range(4)]
+    assert counts == [450, 250, 50, 50]
     noisy = latents.clone()
     noisy[0, :, 50:] = 1e3
     again = rvq(noisy, num_codebooks=torch.tensor([4, 2, 1]), mask=mask)
@@ -130,12 +134,11 @@ def test_update_moves_books_to_the_means_of_their_vectors() -> None:
     rvq = trained(latents).train()
     index = rvq(latents).codes[:, 0].flatten()
     for _ in range(400):
-        rvq.books[1:] = 0.0
         rvq.update(rvq(latents, num_codebooks=1).statistics)
     vectors = latents.mT.reshape(-1, 6)
     moved = rvq(latents).codes[:, 0].flatten()
     entry = int(torch.bincount(moved).argmax())
-    torch.testing.assert_close(rvq.books[0, entry], vectors[moved == entry].mean(0), rtol=0, atol=2e-2)
+    torch.testing.assert_close(rvq.levels[0].book[entry], vectors[moved == entry].mean(0), rtol=0, atol=2e-2)
     assert (index == moved).float().mean() > 0.5
 
 
@@ -143,13 +146,11 @@ def test_expired_entries_are_revived_within_one_update_and_stay() -> None:
     latents = sample()
     rvq = trained(latents).train()
     dead = torch.arange(0, 32, 2)
-    rvq.books[0, dead] = 100.0
-    rvq.sums[0, dead] = 100.0 * 1e-3
-    rvq.counts[0, dead] = 1e-3
-    rvq.update(rvq(latents).statistics)
-    assert rvq.books[0, dead].abs().max() < 10
-    rvq.update(rvq(latents).statistics)
-    assert rvq.books[0, dead].abs().max() < 10
+    first = rvq.levels[0]
+    first.book[dead], first.sums[dead], first.counts[dead] = 100.0, 100.0 * 1e-3, 1e-3
+    for _ in range(2):
+        rvq.update(rvq(latents).statistics)
+        assert first.book[dead].abs().max() < 10
 
 
 def test_autocast_does_not_change_the_codes() -> None:
@@ -172,13 +173,15 @@ def test_impossible_configuration_is_refused() -> None:
 
 def test_the_lowest_of_equal_entries_wins_whatever_the_batch_shape() -> None:
     rvq = quantizer().eval()
-    rvq.books[:, 16:] = rvq.books[:, :16]
+    for level in rvq.levels:
+        level.book[16:] = level.book[:16]
     latents = sample(4, 257)
     codes = rvq.encode(latents)
     assert int(codes.max()) < 16
     for frames in (1, 3, 64, 257):
         assert torch.equal(rvq.encode(latents[:1, :, :frames]), codes[:1, :, :frames])
-    rvq.books[:, 16:] += 5.0
+    for level in rvq.levels:
+        level.book[16:] += 5.0
     assert int(rvq.encode(latents + 5.0).max()) >= 16
 
 
@@ -205,7 +208,7 @@ def test_prefix_offsets_tell_how_many_books_were_used() -> None:
 def test_a_single_book_has_no_offset() -> None:
     one = quantizer(num_codebooks=1, prefix_offsets=True)
     codes = one.encode(sample())
-    assert torch.equal(one.decode(codes), one.books[0][codes[:, 0]].mT)
+    assert torch.equal(one.decode(codes), one.levels[0].book[codes[:, 0]].mT)
 
 
 @pytest.mark.parametrize("count", [1, 4, 7])
