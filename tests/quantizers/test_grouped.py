@@ -21,7 +21,7 @@ from audiotokens.quantizers import (
 )
 
 VQ = VectorConfig(codebook_size=16)
-RVQ = RVQConfig(num_codebooks=3, codebook_size=16)
+RVQ = RVQConfig(num_codebooks=3, inner=VectorConfig(codebook_size=16))
 LATENTS = torch.randn(3, 12, 50, generator=torch.Generator().manual_seed(1))
 each_sharing = pytest.mark.parametrize("shared", [False, True])
 

@@ -15,11 +15,12 @@ from audiotokens.quantizers import (
     ProjectedQuantizer,
     QuantizerConfig,
     RVQConfig,
+    VectorConfig,
     build_quantizer,
     merge_statistics,
 )
 
-RVQ = RVQConfig(num_codebooks=3, codebook_size=16)
+RVQ = RVQConfig(num_codebooks=3, inner=VectorConfig(codebook_size=16))
 LATENTS = torch.randn(3, 12, 50, generator=torch.Generator().manual_seed(1))
 
 

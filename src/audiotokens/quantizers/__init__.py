@@ -7,11 +7,18 @@ from audiotokens.quantizers.grouped import GroupedConfig, GroupedQuantizer
 from audiotokens.quantizers.gumbel import GumbelConfig, GumbelQuantizer, Temperature
 from audiotokens.quantizers.latent import LatentConfig, LatentQuantizer
 from audiotokens.quantizers.lfq import LFQConfig, LookupFreeQuantizer
+from audiotokens.quantizers.multiscale import MultiscaleConfig, MultiscaleQuantizer
 from audiotokens.quantizers.projected import ProjectedConfig, ProjectedQuantizer
 from audiotokens.quantizers.random_projection import RandomProjectionConfig, RandomProjectionQuantizer
 from audiotokens.quantizers.registry import build_quantizer
 from audiotokens.quantizers.regularizers import EntropyPenalty, OnlineClustering
 from audiotokens.quantizers.residual import ResidualQuantizer, RVQConfig
+from audiotokens.quantizers.residual_scalar import (
+    ResidualFSQ,
+    ResidualFSQConfig,
+    ResidualLFQ,
+    ResidualLFQConfig,
+)
 from audiotokens.quantizers.scalar import ScalarConfig, ScalarQuantizer
 from audiotokens.quantizers.simvq import SimVectorQuantizer, SimVQConfig
 from audiotokens.quantizers.split import SplitConfig, SplitQuantizer
@@ -35,6 +42,8 @@ __all__ = [
     "LatentConfig",
     "LatentQuantizer",
     "LookupFreeQuantizer",
+    "MultiscaleConfig",
+    "MultiscaleQuantizer",
     "OnlineClustering",
     "ProjectedConfig",
     "ProjectedQuantizer",
@@ -44,6 +53,10 @@ __all__ = [
     "RVQConfig",
     "RandomProjectionConfig",
     "RandomProjectionQuantizer",
+    "ResidualFSQ",
+    "ResidualFSQConfig",
+    "ResidualLFQ",
+    "ResidualLFQConfig",
     "ResidualQuantizer",
     "ScalarConfig",
     "ScalarQuantizer",

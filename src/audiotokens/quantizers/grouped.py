@@ -1,4 +1,4 @@
-"""Grouped quantization (GVQ), which is product quantization (Jégou et al. 2011): each group of channels apart.
+"""Grouped quantization (GVQ), which is product quantization (Jégou et al. 2011): channels in groups.
 
 z = (z_1, ..., z_G);  q = (Q_1(z_1), ..., Q_G(z_G)).  With residual quantizers inside it is GRVQ (Yang et al.
 2023, HiFi-Codec). Nested dropout (Rippel et al. 2014) trains with only the first n groups, the others zero,
