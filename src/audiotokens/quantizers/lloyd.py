@@ -1,0 +1,170 @@
+"""Lloyd's algorithm (Lloyd 1982; k-means++ by Arthur and Vassilvitskii 2007), as used to start a book.
+
+a_i = argmin_k ||x_i - c_k||^2;  c_k = mean of the x_i with a_i = k; a cluster left empty restarts at the
+vector farthest from its centroid. Distances are ||d||^2 + 2 m d - 2 x d + a constant of each vector, with m
+the mean of the centroids and d = c - m, so that an offset common to all costs little precision.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Start = Literal["k-means++", "random"]
+
+CHUNK = 65536
+"""Vectors whose sum is accumulated in float32 before it is added in float64."""
+
+_SCORES = 1 << 21
+# k-means++ costs size^2: it looks at fewer vectors the dearer they are, and is not used for very large books.
+_SEED_COST = 1 << 38
+_SEED_MAX = 8192
+
+
+def lloyd(
+    vectors: Tensor,
+    size: int,
+    *,
+    iterations: int = 8,
+    start: Start = "k-means++",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return centroids `[size, D]` of vectors, float32, on the device of the vectors.
+
+    Where there are fewer different vectors than centroids, several centroids are equal.
+
+    Args:
+        vectors: `[M, D]`, at least one, finite.
+        size: number of centroids.
+        iterations: of Lloyd's algorithm; 0 returns the start.
+        start: "k-means++", or "random" for vectors drawn without repetition; see `seed`.
+        generator: on the CPU; default: the global one.
+
+    Raises:
+        ValueError: no vectors, or `size` is below 1.
+
+    Example:
+        >>> vectors = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
+        >>> lloyd(vectors, 2, generator=torch.Generator().manual_seed(0)).sort(0).values.tolist()
+        [[0.5], [10.5]]
+    """
+    if vectors.ndim != 2 or not len(vectors) or size < 1:
+        raise ValueError(
+            f"found vectors of shape {tuple(vectors.shape)} for {size} centroids, expected at least one "
+            "vector [M, D] and one centroid"
+        )
+    with torch.no_grad(), torch.autocast(vectors.device.type, enabled=False):
+        vectors = vectors.detach().float()
+        if len(vectors) < size:
+            vectors = vectors.repeat(-(-size // len(vectors)), 1)
+        centroids = seed(vectors, size, start=start, generator=generator)
+        for _ in range(iterations):
+            labels = assign(vectors, centroids)
+            centroids = means(vectors, labels, centroids)
+    return centroids
+
+
+def assign(vectors: Tensor, centroids: Tensor) -> Tensor:
+    """Return the index int64 `[M]` of the centroid `[K, D]` nearest to each vector `[M, D]`.
+
+    The search runs in the precision of both, in tiles of a size that depends on K alone, so that memory grows
+    with neither. Of equal scores the lowest index wins.
+    """
+    count, size = len(vectors), len(centroids)
+    rows = max(64, _SCORES // size)
+    weights, offsets = _factors(centroids)
+    labels = torch.empty(count, dtype=torch.long, device=vectors.device)
+    scores = vectors.new_empty(rows, size)
+    for first in range(0, count, rows):
+        tile = vectors[first : first + rows]
+        torch.addmm(offsets, tile, weights, out=scores[: len(tile)])
+        labels[first : first + rows] = scores[: len(tile)].min(1).indices
+    return labels
+
+
+def _factors(centroids: Tensor) -> tuple[Tensor, Tensor]:
+    """-2 d `[D, K]` and ||d||^2 + 2 m d `[K]`, found in float64."""
+    exact = centroids.double()
+    mean = exact.mean(0)
+    moved = exact - mean
+    offsets = moved.square().sum(1) + 2 * (moved @ mean)
+    return (-2 * moved).to(centroids.dtype).T, offsets.to(centroids.dtype)
+
+
+def cluster_sums(vectors: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return the sums float64 `[size, D]` and the counts int64 `[size]` of the vectors of each label.
+
+    Vectors are added in their order: the result depends on no tile and no thread.
+    """
+    sums = torch.zeros(size, vectors.shape[1], dtype=torch.float64, device=vectors.device)
+    for rows, names in zip(vectors.split(CHUNK), labels.split(CHUNK)):
+        order = names.argsort(stable=True)
+        ends = torch.bincount(names, minlength=size).cumsum(0)
+        starts = torch.cat([ends.new_zeros(1), ends[:-1]])
+        # Sums of vectors picked by an index: a bag of embeddings.
+        sums += torch.nn.functional.embedding_bag(order, rows, starts, mode="sum")
+    return sums, torch.bincount(labels, minlength=size)
+
+
+def means(vectors: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
+    """Return the new centroids `[K, D]`: the mean of each cluster, the empty ones restarted.
+
+    Each empty cluster takes over a vector: those farthest from their centroids, the lowest index first.
+    """
+    size = len(centroids)
+    sums, counts = cluster_sums(vectors, labels, size)
+    empty = (counts == 0).nonzero()[:, 0]
+    if len(empty):
+        far = distances(vectors, centroids, labels).sort(descending=True, stable=True).indices[: len(empty)]
+        labels = labels.index_copy(0, far, empty[: len(far)])
+        sums, counts = cluster_sums(vectors, labels, size)
+    updated = (sums / counts.clamp(min=1)[:, None]).to(centroids.dtype)
+    return torch.where(counts[:, None] > 0, updated, centroids)
+
+
+def distances(vectors: Tensor, centroids: Tensor, labels: Tensor) -> Tensor:
+    """Return the squared distances `[M]` of vectors `[M, D]` from the centroids that `labels` name."""
+    parts = zip(vectors.split(CHUNK), labels.split(CHUNK))
+    return torch.cat([(rows - centroids[names]).square_().sum(1) for rows, names in parts])
+
+
+def seed(
+    vectors: Tensor, size: int, *, start: Start = "k-means++", generator: torch.Generator | None = None
+) -> Tensor:
+    """Return `size` of the vectors `[M, D]`, M >= size, to start from, `[size, D]`.
+
+    k-means++ draws each next one with a probability proportional to its squared distance from those chosen,
+    here greedily: the candidate of 2 + log(size) that leaves the least distance. It looks at a sample of up
+    to 64 vectors per centroid. More than 8,192 centroids are drawn at random.
+    """
+    trials = 2 + int(math.log(size))
+    room = size
+    if start == "k-means++" and size <= _SEED_MAX:
+        affordable = _SEED_COST // (size * vectors.shape[1] * trials)
+        room = min(len(vectors), 64 * size, max(4 * size, affordable))
+    order = torch.randperm(len(vectors), generator=generator)[:room]
+    vectors = vectors[order.to(vectors.device)]
+    if start == "random" or size > _SEED_MAX:
+        return vectors
+    centered = vectors - vectors.mean(0)
+    lengths = centered.square().sum(1)
+    chosen = torch.zeros(size, dtype=torch.long, device=vectors.device)
+    nearest = _squared(centered, lengths, chosen[:1])[0]
+    for place in range(1, size):
+        drawn = torch.rand(trials, dtype=torch.float64, generator=generator).to(vectors.device)
+        reach = nearest.double().cumsum(0)
+        candidates = torch.searchsorted(reach, drawn * reach[-1], right=True).clamp(max=room - 1)
+        reached = torch.minimum(nearest, _squared(centered, lengths, candidates))
+        best = reached.sum(1).argmin()
+        chosen[place], nearest = candidates[best], reached[best]
+    return vectors[chosen]
+
+
+def _squared(vectors: Tensor, lengths: Tensor, chosen: Tensor) -> Tensor:
+    """Squared distances `[K, M]` from the chosen vectors; what rounding cannot tell from zero is zero."""
+    total = lengths + lengths[chosen][:, None]
+    found = torch.addmm(total, vectors[chosen], vectors.T, alpha=-2)
+    return torch.where(found > 1e-6 * total, found, 0.0)
