@@ -18,6 +18,8 @@ from audiotokens.quantizers import (
     LFQConfig,
     Quantizer,
     QuantizerConfig,
+    ResidualFSQConfig,
+    ResidualLFQConfig,
     build_quantizer,
 )
 
@@ -30,6 +32,13 @@ CASES: dict[str, tuple[int, QuantizerConfig]] = {
     "lfq_projection": (16, LFQConfig(bits=6, num_codebooks=2, floor=1e-5)),
     "lfq_spherical_bsq": (16, BSQConfig(bits=8, joint_bits=None, floor=1e-5)),
     "latent_quantize": (16, LatentConfig(levels=(5, 5, 8), outer_losses=True)),
+    "residual_fsq": (16, ResidualFSQConfig(levels=(8, 5, 5, 3), num_codebooks=3, gradient="levels")),
+    "residual_lfq": (
+        16,
+        ResidualLFQConfig(
+            inner=LFQConfig(bits=6, commitment=0.0, floor=1e-5), num_codebooks=3, gradient="levels"
+        ),
+    ),
 }
 
 each_case = pytest.mark.parametrize("name", CASES)
@@ -38,7 +47,7 @@ each_case = pytest.mark.parametrize("name", CASES)
 def stored(name: str, array: str) -> Tensor:
     """An array with latents as `[B, D, T]`, codes as int64 `[B, K, T]`."""
     tensor = torch.from_numpy(np.load(FOLDER / name / f"{array}.npy"))
-    if array.endswith("indices"):
+    if array.endswith(".indices"):
         return (tensor if tensor.dim() == 3 else tensor[..., None]).long().mT
     return tensor.mT if tensor.dim() == 3 and not channels_first(name) else tensor
 

@@ -32,15 +32,20 @@ class FSQConfig(QuantizerConfig):
         levels: levels of each quantized dimension, each at least 2.
         num_codebooks: books K, each of len(levels) dimensions.
         bound: how values are bounded before rounding, and where the entries lie.
+        depth: i for level i of a residual stack (see `ResidualFSQ`): everything is smaller by L^i, so that
+            the range becomes the distance of two entries of about the level before.
     """
 
     kind: Literal["fsq"] = "fsq"
     levels: tuple[int, ...] = (8, 5, 5, 5)
     num_codebooks: int = 1
     bound: Literal["tanh", "symmetric", "clamp"] = "tanh"
+    depth: int = 0
 
     def __post_init__(self) -> None:
         check_book(self.levels, self.num_codebooks)
+        if self.depth < 0:
+            raise ValueError(f"depth is {self.depth}, expected 0 or more")
 
 
 class FiniteScalarQuantizer(ImplicitQuantizer):
@@ -73,14 +78,15 @@ class FiniteScalarQuantizer(ImplicitQuantizer):
         return _round(self._position(values))
 
     def _entries(self, digits: Tensor) -> Tensor:
-        return digits / self._zero(digits.dtype) - 1
+        return (digits / self._zero(digits.dtype) - 1) * self._scale(digits.dtype)
 
     def _nearest(self, vectors: Tensor) -> Tensor:
-        digits = _round((vectors + 1) * self._zero(vectors.dtype))
+        digits = _round((vectors / self._scale(vectors.dtype) + 1) * self._zero(vectors.dtype))
         return torch.minimum(digits.clamp(min=0), self.levels[:, None] - 1)
 
     def _position(self, values: Tensor) -> Tensor:
         half = (self.levels[:, None] - 1).to(values.dtype) / 2
+        values = values / self._scale(values.dtype)
         if self.config.bound == "clamp":
             return torch.addcmul(half, values.clamp(-1, 1), half)
         if self.config.bound == "symmetric":
@@ -88,6 +94,10 @@ class FiniteScalarQuantizer(ImplicitQuantizer):
         wider = half * (1 + _MARGIN)
         offset = (self.levels[:, None] % 2 == 0).to(values.dtype) / 2
         return torch.addcmul(half, (values + (offset / wider).atanh()).tanh(), wider)
+
+    def _scale(self, dtype: torch.dtype) -> Tensor | float:
+        """Half of the range of values, `[d, 1]`, or 1."""
+        return self.levels[:, None].to(dtype) ** -self.config.depth if self.config.depth else 1.0
 
     def _zero(self, dtype: torch.dtype) -> Tensor:
         """The position of the value 0, `[d, 1]`."""

@@ -95,11 +95,11 @@ class ImplicitQuantizer(Quantizer):
 
     def _project(self, latents: Tensor) -> Tensor:
         """Latents `[B, D, T]` to `[B, K, d, T]`, in their own floating type."""
-        return _linear(self.project_in, latents).unflatten(1, self._shape)
+        return linear(self.project_in, latents).unflatten(1, self._shape)
 
     def _restore(self, values: Tensor) -> Tensor:
         """What `_project` maps, `[B, K, d, T]`, back to `[B, D, T]`."""
-        return _linear(self.project_out, values.flatten(1, 2))
+        return linear(self.project_out, values.flatten(1, 2))
 
     def _codes(self, digits: Tensor) -> Tensor:
         """Codes int64 `[B, K, T]` of digits `[B, K, d, T]`."""
@@ -136,7 +136,8 @@ def frames_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     return kept / (mask.sum().clamp(min=1) * (values.shape[1] * values.shape[2]))
 
 
-def _linear(layer: nn.Linear | None, latents: Tensor) -> Tensor:
+def linear(layer: nn.Linear | None, latents: Tensor) -> Tensor:
+    """A linear map of latents `[B, D, T]`, in their floating type; None is the identity."""
     if layer is None:
         return latents
     bias = layer.bias.to(latents.dtype)
