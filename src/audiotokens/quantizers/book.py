@@ -87,14 +87,16 @@ class BookQuantizer(Quantizer):
     @torch.no_grad()
     def nearest(self, rows: Tensor) -> Tensor:
         """Codes int64 `[M]` of vectors `[M, d]`, searched in float32."""
-        rows, entries = self._comparable(rows.float()), self._comparable(self.entries())
-        return self.lowest(exact.nearest(rows, entries), entries)
+        with torch.autocast(rows.device.type, enabled=False):
+            rows, entries = self._comparable(rows.float()), self._comparable(self.entries())
+            return self.lowest(exact.nearest(rows, entries), entries)
 
     @torch.no_grad()
     def nearest_exact(self, rows: Tensor) -> Tensor:
         """Codes int64 `[M]` of float64 vectors `[M, d]`, the same ones in any batch."""
-        entries = self._comparable(self.entries(torch.float64))
-        return self.lowest(exact.nearest_float64(self._comparable(rows), entries), entries)
+        with torch.autocast(rows.device.type, enabled=False):
+            entries = self._comparable(self.entries(torch.float64))
+            return self.lowest(exact.nearest_float64(self._comparable(rows), entries), entries)
 
     def scores(self, rows: Tensor) -> Tensor:
         """Squared distances `[M, N]` of vectors `[M, d]` to all entries; with "cosine", of unit vectors."""
