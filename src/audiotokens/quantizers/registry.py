@@ -19,6 +19,7 @@ quantizers: dict[str, str] = {
     "lfq": "audiotokens.quantizers.lfq:LookupFreeQuantizer",
     "multiscale": "audiotokens.quantizers.multiscale:MultiscaleQuantizer",
     "projected": "audiotokens.quantizers.projected:ProjectedQuantizer",
+    "qinco": "audiotokens.quantizers.qinco:QINCoQuantizer",
     "random-projection": "audiotokens.quantizers.random_projection:RandomProjectionQuantizer",
     "residual-fsq": "audiotokens.quantizers.residual_scalar:ResidualFSQ",
     "residual-lfq": "audiotokens.quantizers.residual_scalar:ResidualLFQ",
