@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from audiotokens.config import from_dict, to_dict
 from audiotokens.errors import ConfigError
 from audiotokens.quantizers import (
+    EMALearning,
     FSQConfig,
     GroupedConfig,
     ProjectedConfig,
+    ProjectedQuantizer,
     QuantizerConfig,
     RVQConfig,
     SplitConfig,
     SplitQuantizer,
     VectorConfig,
+    VectorQuantizer,
     merge_statistics,
 )
 
@@ -83,7 +90,7 @@ def test_an_item_without_acoustic_codes_leaves_no_acoustic_statistics() -> None:
 
 
 def test_semantic_codes_alone_have_the_semantic_loss_only() -> None:
-    split = quantizer(acoustic=VQ).train()
+    split = quantizer().train()
     latents = LATENTS.clone().requires_grad_()
     out = split(latents, num_codebooks=1)
     torch.testing.assert_close(out.losses, split.semantic(LATENTS).losses)
@@ -147,3 +154,69 @@ def test_configuration_survives_and_mistakes_are_named() -> None:
         from_dict(Model, {"quantizer": {"kind": "split", "semantic": {"kind": "fsq"}, "acoustic": {}}})
     with pytest.raises(ConfigError, match=r'quantizer\.semantic\.kind: no quantizer is of the kind "fsk"'):
         from_dict(Model, {"quantizer": {"kind": "split", "semantic": {"kind": "fsk"}}})
+
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "mimi" / "rvq_training_step"
+
+
+def mimi_array(name: str) -> Tensor:
+    return torch.from_numpy(np.load(GOLDEN / f"{name}.npy"))
+
+
+def mimi_books(split: SplitQuantizer) -> dict[str, VectorQuantizer]:
+    """The books by their keys in Mimi."""
+    found = {}
+    for name, module in split.named_modules():
+        if isinstance(module, VectorQuantizer):
+            part = "rvq_first" if name.startswith("semantic") else "rvq_rest"
+            found[f"{part}.vq.layers.{name.rpartition('.')[2]}._codebook"] = module
+    return found
+
+
+def mimi() -> SplitQuantizer:
+    # Mimi takes the mean of the losses of its three books.
+    book = VectorConfig(
+        codebook_size=16, learning=EMALearning(decay=0.99, expire_below=0.0), commitment=1 / 3
+    )
+    parts = [
+        ProjectedConfig(
+            inner=RVQConfig(num_codebooks=books, inner=book, commitment=0.0), inner_dim=6, bias=False
+        )
+        for books in (1, 2)
+    ]
+    split = SplitQuantizer(8, SplitConfig(semantic=parts[0], acoustic=parts[1])).train()
+    weights = load_file(GOLDEN / "weights.safetensors")
+    for key, part in (("rvq_first", split.semantic), ("rvq_rest", split.acoustic)):
+        assert isinstance(part, ProjectedQuantizer)
+        part.project_in.load_state_dict({"weight": weights[f"{key}.input_proj.weight"][..., 0]})
+        part.project_out.load_state_dict({"weight": weights[f"{key}.output_proj.weight"][..., 0]})
+    for key, module in mimi_books(split).items():
+        usage, total = weights[f"{key}.cluster_usage"], weights[f"{key}.embedding_sum"]
+        module.book.copy_(total / usage[:, None])
+        module.counts.copy_(usage)
+        module.sums.copy_(total)
+    return split
+
+
+def assert_near(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_training_step_of_mimi() -> None:
+    split, latents = mimi(), mimi_array("train.input").requires_grad_()
+    out = split(latents)
+    assert torch.equal(out.codes, mimi_array("train.codes").long())
+    assert torch.equal(split.encode(latents.detach()), out.codes)
+    assert_near(out.latents, mimi_array("train.quantized"))
+    assert_near(out.losses["commitment"], mimi_array("train.penalty")[0])
+    shape = out.latents.shape
+    weight = torch.from_numpy(np.random.RandomState(9).randn(*shape).astype(np.float32))
+    ((out.latents * weight).sum() + out.losses["commitment"]).backward()
+    assert latents.grad is not None
+    assert_near(latents.grad, mimi_array("train.input_gradient"))
+    split.update(out.statistics)
+    for key, book in mimi_books(split).items():
+        usage, total = (mimi_array(f"after.{key}.{name}") for name in ("cluster_usage", "embedding_sum"))
+        assert_near(book.counts, usage)
+        assert_near(book.sums, total)
+        assert_near(book.book, total / usage[:, None])

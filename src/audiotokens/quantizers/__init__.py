@@ -2,6 +2,7 @@
 
 from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig
 from audiotokens.quantizers.bsq import BinarySphericalQuantizer, BSQConfig
+from audiotokens.quantizers.cross_scale import CrossScaleConfig, CrossScaled, CrossScaleQuantizer
 from audiotokens.quantizers.fsq import FiniteScalarQuantizer, FSQConfig
 from audiotokens.quantizers.grouped import GroupedConfig, GroupedQuantizer
 from audiotokens.quantizers.gumbel import GumbelConfig, GumbelQuantizer, Temperature
@@ -9,6 +10,7 @@ from audiotokens.quantizers.latent import LatentConfig, LatentQuantizer
 from audiotokens.quantizers.lfq import LFQConfig, LookupFreeQuantizer
 from audiotokens.quantizers.multiscale import MultiscaleConfig, MultiscaleQuantizer
 from audiotokens.quantizers.projected import ProjectedConfig, ProjectedQuantizer
+from audiotokens.quantizers.qinco import QINCoConfig, QINCoQuantizer
 from audiotokens.quantizers.random_projection import RandomProjectionConfig, RandomProjectionQuantizer
 from audiotokens.quantizers.registry import build_quantizer
 from audiotokens.quantizers.regularizers import EntropyPenalty, OnlineClustering
@@ -29,6 +31,9 @@ from audiotokens.quantizers.vector import EMALearning, GradientLearning, VectorC
 __all__ = [
     "BSQConfig",
     "BinarySphericalQuantizer",
+    "CrossScaleConfig",
+    "CrossScaleQuantizer",
+    "CrossScaled",
     "EMALearning",
     "EntropyPenalty",
     "FSQConfig",
@@ -47,6 +52,8 @@ __all__ = [
     "OnlineClustering",
     "ProjectedConfig",
     "ProjectedQuantizer",
+    "QINCoConfig",
+    "QINCoQuantizer",
     "Quantized",
     "Quantizer",
     "QuantizerConfig",

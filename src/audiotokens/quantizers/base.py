@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -151,6 +151,22 @@ def to_rows(latents: Tensor) -> Tensor:
 def from_rows(rows: Tensor, batch: int) -> Tensor:
     """Vectors `[B T, D]` as latents `[B, D, T]`."""
     return rows.unflatten(0, (batch, -1)).mT
+
+
+def add_losses(
+    total: dict[str, Tensor], part: Mapping[str, Tensor], *, mask: Tensor | None = None, share: float = 1.0
+) -> None:
+    """Add the losses of an inner quantizer to those of the whole, by name.
+
+    Args:
+        total: is changed.
+        part: losses of the inner quantizer.
+        mask: that it was given; without a valid frame its losses, means over no frames, are left out.
+        share: factor of its losses.
+    """
+    if mask is None or bool(mask.any()):
+        for name, loss in part.items():
+            total[name] = total[name] + share * loss if name in total else share * loss
 
 
 def valid_rows(latents: Tensor, mask: Tensor | None) -> Tensor:

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig
+from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig, add_losses
 from audiotokens.quantizers.registry import build_quantizer
 from audiotokens.quantizers.statistics import Statistics, nest
 
@@ -104,8 +104,7 @@ class GroupedQuantizer(Quantizer):
         for i, part in enumerate(self._split(latents)):
             output: Quantized = self.inner[i](part, num_codebooks=books[i], mask=masks[i])
             share = 1.0 if self.config.shared else self.sizes[i] / self.dim
-            for name, loss in output.losses.items():
-                losses[name] = losses.get(name, 0.0) + share * loss
+            add_losses(losses, output.losses, mask=masks[i], share=share)
             statistics |= nest(output.statistics, f"inner.{i}")
             outputs.append(output)
         parts = [output.latents for output in outputs]

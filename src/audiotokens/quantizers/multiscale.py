@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig
+from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig, add_losses
 from audiotokens.quantizers.gradients import pass_gradient
 from audiotokens.quantizers.registry import build_quantizer
 from audiotokens.quantizers.statistics import Statistics, nest
@@ -128,8 +128,7 @@ class MultiscaleQuantizer(Quantizer):
                 rest = rest - (output.detach() if self.config.gradient == "sum" else output)
                 total = total + output
                 codes.append(part.codes)
-                for name, loss in part.losses.items():
-                    losses[name] = losses[name] + loss if name in losses else loss
+                add_losses(losses, part.losses, mask=valid)
                 statistics |= nest(part.statistics, f"levels.{i}")
             if self.config.gradient == "sum":
                 total = pass_gradient(latents, total, "straight-through")

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig
+from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig, add_losses
 from audiotokens.quantizers.registry import build_quantizer
 from audiotokens.quantizers.statistics import nest
 
@@ -83,9 +83,9 @@ class SplitQuantizer(Quantizer):
             acoustic_mask = valid & active[:, None]
             books = books.clamp(min=min(self.acoustic.legal_prefixes))
         acoustic: Quantized = self.acoustic(latents, num_codebooks=books, mask=acoustic_mask)
-        losses = dict(semantic.losses)
-        for name, loss in acoustic.losses.items():
-            losses[name] = losses[name] + loss if name in losses else loss
+        losses: dict[str, Tensor] = {}
+        add_losses(losses, semantic.losses, mask=mask)
+        add_losses(losses, acoustic.losses, mask=acoustic_mask)
         return Quantized(
             latents=semantic.latents + acoustic.latents * active[:, None, None],
             codes=torch.cat([semantic.codes, acoustic.codes], 1),
