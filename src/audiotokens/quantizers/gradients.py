@@ -2,7 +2,7 @@
 
 Straight-through (Bengio et al. 2013): the gradient of q is given to z unchanged.
 
-Rotation trick (Fifty et al. 2024, eq. 4): q = s R z with s = ||q|| / ||z|| and the rotation R that turns z in
+Rotation trick (Fifty et al. 2024): q = s R z with s = ||q|| / ||z|| and the rotation R that turns z in
 the plane of z and q; s and R are constants of the backward pass, so z gets s R^T times the gradient of q.
 With unit vectors u = z / ||z||, v = q / ||q|| and w = (u + v) / ||u + v||,
 R z = z - 2 w (w . z) + 2 v (u . z).

@@ -11,11 +11,12 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class EntropyPenalty:
-    """Sure assignments of single vectors, even use of the book over the batch (Yu et al. 2023, eq. 5).
+    """Sure assignments of single vectors, even use of the book over the batch (Yu et al. 2023, MAGVIT-v2).
 
     `sample` * mean_i H(p_i) - `batch` * H(mean_i p_i), p_i = softmax(-d(z_i, e_n) / `temperature`), in nats.
-    The second entropy is that of the vectors of one process. With `sample` 0 the term is, but for log N, the
-    divergence of the mean assignment from the uniform one: the code balancing of ERVQ (Zheng et al. 2024).
+    The second entropy is that of the vectors of one process. With `sample` 0 the term is, but for a
+    constant, the divergence of the mean assignment from the uniform one, and balances the codes as ERVQ
+    (Zheng et al. 2024) asks for.
 
     Args:
         sample: weight of the entropy of single assignments.
@@ -34,7 +35,7 @@ class EntropyPenalty:
 
 @dataclass(frozen=True)
 class OnlineClustering:
-    """Entries of little use are drawn towards current vectors (Zheng and Vedaldi 2023, CVQ-VAE, eq. 5 to 7).
+    """Entries of little use are drawn towards current vectors (Zheng and Vedaldi 2023, CVQ-VAE).
 
     e_n <- (1 - a_n) e_n + a_n z_n, a_n = exp(-`sharpness` N p_n - 1e-3), with p_n the moving share of the
     vectors that entry n wins and z_n one of them drawn at random. An entry's moving statistics are drawn

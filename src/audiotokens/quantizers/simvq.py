@@ -1,7 +1,7 @@
 """SimVQ: a book that a linear map moves as a whole (Zhu et al. 2024).
 
 e_n = W f_n with a fixed random book F and a learned W: every step moves all entries, also those that win
-nothing, so that none is left behind. Losses (eq. 7): codebook_weight * ||sg[z] - e_c||^2 +
+nothing, so that none is left behind. Losses: codebook_weight * ||sg[z] - e_c||^2 +
 commitment * ||z - sg[e_c]||^2, means over the valid frames and the dimensions.
 """
 
