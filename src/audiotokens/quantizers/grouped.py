@@ -194,9 +194,7 @@ class GroupedQuantizer(Quantizer):
 
     def _merge(self, parts: list[Tensor], groups: int | None = None) -> Tensor:
         """What `_split` reverses."""
-        if self.config.shared:
-            return parts[0].unflatten(0, (-1, groups or self.config.groups)).flatten(1, 2)
-        return torch.cat(parts, 1)
+        return self._per_group(parts, groups).flatten(1, 2) if self.config.shared else torch.cat(parts, 1)
 
     def _per_inner(self, grouped: Tensor) -> list[Tensor]:
         """A tensor `[B, G, ...]` as each inner quantizer gets it; a shared one gets `[B G, ...]`."""
@@ -205,7 +203,8 @@ class GroupedQuantizer(Quantizer):
     def _per_group(self, parts: list[Tensor], groups: int | None = None) -> Tensor:
         """What `_per_inner` reverses."""
         if self.config.shared:
-            return parts[0].unflatten(0, (-1, groups or self.config.groups))
+            grouped: Tensor = parts[0].unflatten(0, (-1, groups or self.config.groups))
+            return grouped
         return torch.stack(parts, 1)
 
     def _order(self, codes: Tensor) -> Tensor:
