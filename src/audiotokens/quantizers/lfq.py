@@ -212,7 +212,7 @@ def _joint_piece(logits: Tensor, weights: Tensor) -> Tensor:
 
 def _product(logits: Tensor) -> Tensor:
     """Distributions `[K, N, 2^g]` of g independent bits `[K, N, g]`, the first the most significant."""
-    table = torch.ones_like(logits[..., :1])
+    table = logits.new_ones(*logits.shape[:2], 1)
     for bit in torch.stack([(-logits).sigmoid(), logits.sigmoid()], -1).unbind(2):
         table = (table[..., None] * bit[..., None, :]).flatten(2)
     return table
