@@ -1,11 +1,20 @@
 """Quantizers: latents to codes and back, all behind `Quantizer`."""
 
+from audiotokens.quantizers.agglomerative import (
+    AgglomerativeConfig,
+    AgglomerativeQuantizer,
+    MergedVocabulary,
+    agglomerate,
+)
 from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig
 from audiotokens.quantizers.bsq import BinarySphericalQuantizer, BSQConfig
+from audiotokens.quantizers.clustering import KMeans
+from audiotokens.quantizers.conversion import from_vector_quantize_pytorch
 from audiotokens.quantizers.cross_scale import CrossScaleConfig, CrossScaled, CrossScaleQuantizer
 from audiotokens.quantizers.fsq import FiniteScalarQuantizer, FSQConfig
 from audiotokens.quantizers.grouped import GroupedConfig, GroupedQuantizer
 from audiotokens.quantizers.gumbel import GumbelConfig, GumbelQuantizer, Temperature
+from audiotokens.quantizers.kmeans import KMeansConfig, KMeansQuantizer, load_centroids
 from audiotokens.quantizers.latent import LatentConfig, LatentQuantizer
 from audiotokens.quantizers.lfq import LFQConfig, LookupFreeQuantizer
 from audiotokens.quantizers.multiscale import MultiscaleConfig, MultiscaleQuantizer
@@ -29,6 +38,8 @@ from audiotokens.quantizers.usage import UsageCounter, UsageReport, usage_report
 from audiotokens.quantizers.vector import EMALearning, GradientLearning, VectorConfig, VectorQuantizer
 
 __all__ = [
+    "AgglomerativeConfig",
+    "AgglomerativeQuantizer",
     "BSQConfig",
     "BinarySphericalQuantizer",
     "CrossScaleConfig",
@@ -43,10 +54,14 @@ __all__ = [
     "GroupedQuantizer",
     "GumbelConfig",
     "GumbelQuantizer",
+    "KMeans",
+    "KMeansConfig",
+    "KMeansQuantizer",
     "LFQConfig",
     "LatentConfig",
     "LatentQuantizer",
     "LookupFreeQuantizer",
+    "MergedVocabulary",
     "MultiscaleConfig",
     "MultiscaleQuantizer",
     "OnlineClustering",
@@ -76,8 +91,11 @@ __all__ = [
     "UsageReport",
     "VectorConfig",
     "VectorQuantizer",
+    "agglomerate",
     "all_reduce_statistics",
     "build_quantizer",
+    "from_vector_quantize_pytorch",
+    "load_centroids",
     "merge_statistics",
     "usage_report",
 ]

@@ -2,7 +2,8 @@
 
 a_i = argmin_k ||x_i - c_k||^2;  c_k = mean of the x_i with a_i = k; a cluster left empty restarts at the
 vector farthest from its centroid. Distances are ||d||^2 + 2 m d - 2 x d + a constant of each vector, with m
-the mean of the centroids and d = c - m, so that an offset common to all costs little precision.
+the median of the centroids and d = c - m, so that neither an offset common to all nor a few centroids far
+from the rest cost much precision.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def lloyd(
         centroids = seed(vectors, size, start=start, generator=generator)
         for _ in range(iterations):
             labels = assign(vectors, centroids)
-            centroids = means(vectors, labels, centroids)
+            centroids = centroids_of(*cluster_sums(vectors, labels, size), centroids, vectors)
     return centroids
 
 
@@ -88,9 +89,9 @@ def assign(vectors: Tensor, centroids: Tensor) -> Tensor:
 def _factors(centroids: Tensor) -> tuple[Tensor, Tensor]:
     """-2 d `[D, K]` and ||d||^2 + 2 m d `[K]`, found in float64."""
     exact = centroids.double()
-    mean = exact.mean(0)
-    moved = exact - mean
-    offsets = moved.square().sum(1) + 2 * (moved @ mean)
+    middle = exact.median(0).values
+    moved = exact - middle
+    offsets = moved.square().sum(1) + 2 * (moved @ middle)
     return (-2 * moved).to(centroids.dtype).T, offsets.to(centroids.dtype)
 
 
@@ -109,20 +110,29 @@ def cluster_sums(vectors: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Te
     return sums, torch.bincount(labels, minlength=size)
 
 
-def means(vectors: Tensor, labels: Tensor, centroids: Tensor) -> Tensor:
+def centroids_of(sums: Tensor, counts: Tensor, centroids: Tensor, vectors: Tensor) -> Tensor:
     """Return the new centroids `[K, D]`: the mean of each cluster, the empty ones restarted.
 
-    Each empty cluster takes over a vector: those farthest from their centroids, the lowest index first.
+    Empty clusters restart at those of `vectors` `[M, D]` that are farthest from their centroids, in order of
+    index, and stay where every vector lies on a centroid.
+
+    Args:
+        sums: float64 `[K, D]`, of `cluster_sums`.
+        counts: int64 `[K]`.
+        centroids: those that `sums` were assigned by, `[K, D]`.
+        vectors: where to restart.
     """
-    size = len(centroids)
-    sums, counts = cluster_sums(vectors, labels, size)
+    updated = torch.where(
+        counts[:, None] > 0, (sums / counts.clamp(min=1)[:, None]).to(centroids.dtype), centroids
+    )
     empty = (counts == 0).nonzero()[:, 0]
     if len(empty):
-        far = distances(vectors, centroids, labels).sort(descending=True, stable=True).indices[: len(empty)]
-        labels = labels.index_copy(0, far, empty[: len(far)])
-        sums, counts = cluster_sums(vectors, labels, size)
-    updated = (sums / counts.clamp(min=1)[:, None]).to(centroids.dtype)
-    return torch.where(counts[:, None] > 0, updated, centroids)
+        apart, order = distances(vectors, centroids, assign(vectors, centroids)).sort(
+            descending=True, stable=True
+        )
+        order = order[: len(empty)][apart[: len(empty)] > 0]
+        updated[empty[: len(order)]] = vectors[order]
+    return updated
 
 
 def distances(vectors: Tensor, centroids: Tensor, labels: Tensor) -> Tensor:

@@ -11,10 +11,12 @@ from audiotokens.quantizers.base import Quantizer, QuantizerConfig
 ENTRY_POINT_GROUP = "audiotokens.quantizers"
 
 quantizers: dict[str, str] = {
+    "agglomerative": "audiotokens.quantizers.agglomerative:AgglomerativeQuantizer",
     "bsq": "audiotokens.quantizers.bsq:BinarySphericalQuantizer",
     "fsq": "audiotokens.quantizers.fsq:FiniteScalarQuantizer",
     "grouped": "audiotokens.quantizers.grouped:GroupedQuantizer",
     "gumbel": "audiotokens.quantizers.gumbel:GumbelQuantizer",
+    "k-means": "audiotokens.quantizers.kmeans:KMeansQuantizer",
     "latent": "audiotokens.quantizers.latent:LatentQuantizer",
     "lfq": "audiotokens.quantizers.lfq:LookupFreeQuantizer",
     "multiscale": "audiotokens.quantizers.multiscale:MultiscaleQuantizer",
