@@ -78,7 +78,11 @@ class FiniteScalarQuantizer(ImplicitQuantizer):
         return _round(self._position(values))
 
     def _entries(self, digits: Tensor) -> Tensor:
-        return (digits / self._zero(digits.dtype) - 1) * self._scale(digits.dtype)
+        zero = self._zero(digits.dtype)
+        if self.config.bound == "tanh":
+            return (digits - zero) / zero * self._scale(digits.dtype)
+        # A residual stack magnifies last bits by L^i: rounded as by vector-quantize-pytorch, for equal codes.
+        return (digits * (1 / zero) - 1) * self._scale(digits.dtype)
 
     def _nearest(self, vectors: Tensor) -> Tensor:
         digits = _round((vectors / self._scale(vectors.dtype) + 1) * self._zero(vectors.dtype))
