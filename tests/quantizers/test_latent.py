@@ -28,7 +28,8 @@ def test_nearest_value_wins_and_the_lower_index_in_a_tie() -> None:
     assert made.encode(latents).tolist() == made(latents).codes.tolist() == [[[0, 0, 2, 3, 4]]]
     with torch.no_grad():
         made.values_per_latent[0].copy_(torch.tensor([3.0, 1.0, 1.0, -1.0, 3.0]))
-    assert made.encode(torch.tensor([[[2.0, 1.0, 3.0, -7.0]]])).tolist() == [[[0, 1, 0, 3]]]
+    latents = torch.tensor([[[2.0, 1.0, 3.0, -7.0]]]).repeat(1, 1, 100)
+    assert made.encode(latents).tolist() == made(latents).codes.tolist() == [[[0, 1, 0, 3] * 100]]
 
 
 def test_losses_and_their_gradients() -> None:
