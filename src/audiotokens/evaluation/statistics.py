@@ -116,6 +116,25 @@ def paired_interval(
     )
 
 
+def repeated_interval(values: Sequence[float]) -> Interval:
+    """Return the mean of a few repetitions, such as seeds, with its 95 % interval by Student's t.
+
+    Example:
+        >>> found = repeated_interval([1.0, 2.0, 3.0])
+        >>> found.mean, found.low < 0.0 < 4.0 < found.high
+        (2.0, True)
+    """
+    count = len(values)
+    if not count:
+        return Interval(None, None, None, 0, 0)
+    mean = math.fsum(values) / count
+    if count < 2:
+        return Interval(mean, None, None, count, count)
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
+    reach = _student_quantile(count - 1) * spread / math.sqrt(count)
+    return Interval(mean, mean - reach, mean + reach, count, count)
+
+
 @lru_cache(maxsize=8)
 def _draws(count: int, seed: int, resamples: int) -> np.ndarray:
     """How often each of `count` units is drawn, `[resamples, count]`."""

@@ -156,7 +156,9 @@ def run_cell(cell: Cell, latents: LatentSet, budget: Budget, listener: Listener 
     """
     subject = SUBJECTS[cell.subject]
     torch.manual_seed(cell.seed)
-    quantizer = build_quantizer(subject.config(cell.bits, budget.rows_per_step), latents.dim)
+    if subject.make is None:
+        raise ValueError(f"{cell.subject} is learned offline, expected a quantizer that learns step by step")
+    quantizer = build_quantizer(subject.make(cell.bits, budget.rows_per_step), latents.dim)
     model = Autoencoder(quantizer, latents.dim)
     started = time.perf_counter()
     _start(quantizer, subject, latents, cell)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from audiotokens.evaluation.quantizer_study.autoencoder import Budget
 from audiotokens.evaluation.quantizer_study.cells import Cell
+from audiotokens.evaluation.quantizer_study.references import SHIPPED, UNQUANTIZED
 from audiotokens.evaluation.quantizer_study.subjects import SUBJECTS
 
-SHIPPED, UNQUANTIZED = "shipped", "unquantized"
-"""Subjects that learn nothing: the books of the frozen tokenizer, and no quantizer at all."""
 HIGH_DIMENSION = ("vq-plain", "vq-cosine", "vq-expiry", "simvq", "fsq")
 """Subjects of hypothesis H1."""
 DROPPED = ("rvq", "gvq", "gvq-nested")
@@ -37,9 +36,9 @@ class Plan:
     """
 
     sizes: tuple[int, ...] = (8, 10, 12, 14, 16)
-    high_sizes: tuple[int, ...] = (10, 14)
+    high_sizes: tuple[int, ...] = (10, 13)
     seeds: tuple[int, ...] = (0, 1, 2)
-    steps: tuple[tuple[int, int], ...] = ((0, 400), (14, 300), (16, 192), (17, 400))
+    steps: tuple[tuple[int, int], ...] = ((0, 360), (14, 240), (16, 144), (17, 360))
     rows_per_step: int = 1024
     max_frames: int = 400_000
     clips: int = 24

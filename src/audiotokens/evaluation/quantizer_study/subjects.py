@@ -13,6 +13,7 @@ from audiotokens.quantizers.gumbel import GumbelConfig, Temperature
 from audiotokens.quantizers.latent import LatentConfig
 from audiotokens.quantizers.lfq import LFQConfig
 from audiotokens.quantizers.projected import ProjectedConfig
+from audiotokens.quantizers.qinco import QINCoConfig
 from audiotokens.quantizers.regularizers import EntropyPenalty, OnlineClustering
 from audiotokens.quantizers.residual_scalar import ResidualFSQConfig, ResidualLFQConfig
 from audiotokens.quantizers.scalar import ScalarConfig
@@ -25,13 +26,14 @@ LEVELS = {
     8: (8, 6, 5),
     10: (8, 5, 5, 5),
     12: (7, 5, 5, 5, 5),
+    13: (8, 8, 6, 5, 5),
     14: (8, 8, 8, 6, 5),
     16: (8, 8, 8, 5, 5, 5),
 }
 """Levels of FSQ by bits, as Mentzer et al. (2023) recommend them."""
 _HALF_LEVELS = {8: (4, 4), 10: (8, 4), 12: (8, 8), 14: (8, 4, 4), 16: (8, 8, 4)}
 _TERNARY = {8: 5, 10: 6, 12: 8, 14: 9, 16: 10}
-_BALANCED_BITS = 14
+_BALANCED_BITS = 12
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Subject:
     Args:
         label: for tables.
         family: for plots.
-        make: configuration for bits per frame and rows per step.
+        make: configuration for bits per frame and rows per step; None: clustered offline instead, see
+            `references`.
         data_start: whether books start from data.
         nested: whether training drops books at random.
         bits: largest number for which the cost of a step is bearable; see `why`.
@@ -50,15 +53,11 @@ class Subject:
 
     label: str
     family: Family
-    make: Callable[[int, int], QuantizerConfig]
+    make: Callable[[int, int], QuantizerConfig] | None
     data_start: bool = False
     nested: bool = False
     bits: int = 16
     why: str = ""
-
-    def config(self, bits: int, rows: int) -> QuantizerConfig:
-        """The quantizer with about `bits` bits per frame, when it sees `rows` vectors per step."""
-        return self.make(bits, rows)
 
 
 def averaged(size: int, rows: int) -> VectorConfig:
@@ -94,9 +93,10 @@ def _balanced(bits: int, rows: int) -> QuantizerConfig:
     penalty = EntropyPenalty(sample=0.0, batch=0.1) if bits <= _BALANCED_BITS else None
     return VectorConfig(
         codebook_size=2**bits,
-        learning=GradientLearning(decay=0.98),
+        learning=GradientLearning(decay=0.9),
         entropy=penalty,
-        clustering=OnlineClustering(),
+        # 10 / (1 - decay), with a memory that fits so short a training.
+        clustering=OnlineClustering(sharpness=100.0),
     )
 
 
@@ -146,6 +146,11 @@ def _residual_lfq(bits: int, rows: int) -> QuantizerConfig:
     return ResidualLFQConfig(inner=LFQConfig(bits=bits // 2), num_codebooks=2)
 
 
+def _implicit(bits: int, rows: int) -> QuantizerConfig:
+    count, size = books_of(bits)
+    return QINCoConfig(num_codebooks=count, codebook_size=size, hidden=64, blocks=1)
+
+
 def _gvq(bits: int, rows: int) -> QuantizerConfig:
     count, size = books_of(bits)
     return GroupedConfig(groups=count, inner=averaged(size, rows))
@@ -157,6 +162,7 @@ def _nested_gvq(bits: int, rows: int) -> QuantizerConfig:
 
 
 _DENSE = "every vector has a gradient to every entry"
+_COMPUTED = "a network computes every entry for every vector"
 
 SUBJECTS: dict[str, Subject] = {
     "vq-plain": Subject("VQ, gradients, no tricks", "vector", _plain),
@@ -166,6 +172,7 @@ SUBJECTS: dict[str, Subject] = {
     "vq-cosine": Subject("VQ, cosine, 8 dimensions", "vector", _cosine),
     "simvq": Subject("SimVQ", "vector", _simvq),
     "vq-balanced": Subject("VQ, balanced (ERVQ)", "vector", _balanced),
+    "kmeans": Subject("k-means, offline", "vector", None),
     "gumbel": Subject("Gumbel VQ", "vector", _gumbel, bits=12, why=_DENSE),
     "fsq": Subject("FSQ", "scalar", _fsq),
     "lfq": Subject("LFQ", "scalar", _lfq),
@@ -173,6 +180,7 @@ SUBJECTS: dict[str, Subject] = {
     "latent": Subject("latent quantization", "scalar", _latent),
     "scalar": Subject("scalar, 3 values", "scalar", _scalar),
     "rvq": Subject("RVQ", "several books", _rvq, data_start=True),
+    "qinco": Subject("QINCo", "several books", _implicit, data_start=True, bits=12, why=_COMPUTED),
     "residual-fsq": Subject("residual FSQ", "several books", _residual_fsq),
     "residual-lfq": Subject("residual LFQ", "several books", _residual_lfq),
     "gvq": Subject("GVQ", "several books", _gvq, data_start=True),
