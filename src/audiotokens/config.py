@@ -119,12 +119,19 @@ def _convert_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
         kinds = {kind: choice for choice in choices for kind in typing.get_args(_hints(choice).get("kind"))}
         if kinds:
             return _convert(_choose(kinds, value["kind"], f"{where}.kind"), value, where)
+    if isinstance(value, Mapping):
+        # So that the message is about its keys, not about what else might stand here.
+        choices = [kind for kind in choices if _holds_mappings(kind)] or choices
     for choice in choices[:-1]:
         try:
             return _convert(choice, value, where)
         except ConfigError:
             continue
     return _convert(choices[-1], value, where)
+
+
+def _holds_mappings(kind: Any) -> bool:
+    return dataclasses.is_dataclass(kind) or typing.get_origin(kind) is dict
 
 
 def _member(family: Any, values: Mapping[Any, Any], where: str) -> Any:

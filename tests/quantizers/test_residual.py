@@ -5,9 +5,21 @@ from typing import Any
 import pytest
 import torch
 
+from audiotokens.config import from_dict, to_dict
+from audiotokens.errors import ConfigError
 from audiotokens.nn.exact import first_equal, nearest, nearest_float64
-from audiotokens.quantizers import ResidualQuantizer, RVQConfig, VectorConfig
+from audiotokens.quantizers import (
+    FSQConfig,
+    GradientLearning,
+    LFQConfig,
+    QuantizerConfig,
+    ResidualQuantizer,
+    RVQConfig,
+    VectorConfig,
+    merge_statistics,
+)
 from audiotokens.quantizers.beam import _smallest
+from audiotokens.quantizers.statistics import select
 
 
 def quantizer(*, codebook_size: int = 32, **changes: Any) -> ResidualQuantizer:
@@ -222,3 +234,177 @@ def test_a_very_wide_search_takes_one_vector_at_a_time() -> None:
     rvq = trained(sample())
     latents = sample(items=1, frames=3)
     assert rvq.encode(latents, search_width=300).shape == (1, 4, 3)
+
+
+def test_residual_energy_never_grows_over_the_vectors_that_books_were_made_from() -> None:
+    """A mean m of a cell is as near to its vectors as 0 is or nearer: sum ||r - m||^2 <= sum ||r||^2."""
+    latents = sample()
+    rvq = trained(latents)
+    rest = latents
+    for level in rvq.levels:
+        codes = level.encode(rest)
+        vectors, index = rest.mT.reshape(-1, 6), codes.flatten()
+        counts = torch.bincount(index, minlength=32).clamp(min=1)
+        level.set_book(torch.zeros(32, 6).index_add_(0, index, vectors) / counts[:, None])
+        # In each cell of the search by the new book the energy is at most that in the cells of the means.
+        after = rest - level.decode(level.encode(rest))
+        assert after.square().sum() <= rest.square().sum()
+        rest = after
+
+
+def test_prefixes_decode_to_partial_sums_of_the_levels() -> None:
+    rvq = trained(sample())
+    codes = rvq.encode(sample())
+    total = torch.zeros(3, 6, 200)
+    for number, level in enumerate(rvq.levels, 1):
+        total = total + level.decode(codes[:, number - 1 : number])
+        assert torch.equal(rvq.decode(codes[:, :number]), total)
+    assert torch.equal(rvq(sample()).latents, total)
+
+
+@pytest.mark.parametrize(("gradient", "factor"), [("sum", 1.0), ("levels", 4.0), ("chain", 1.0)])
+def test_how_gradients_add_up_over_straight_through_levels(gradient: str, factor: float) -> None:
+    rvq = trained(sample(), gradient=gradient)
+    latents = sample(1, 20).requires_grad_()
+    weight = torch.randn(1, 6, 20)
+    (found,) = torch.autograd.grad((rvq(latents).latents * weight).sum(), latents)
+    torch.testing.assert_close(found, factor * weight)
+
+
+def test_layers_inside_the_levels_learn_in_a_chain_and_are_refused_in_a_sum() -> None:
+    inner = VectorConfig(codebook_size=16, codebook_dim=2, learning=GradientLearning(), commitment=0.5)
+    rvq = quantizer(inner=inner, gradient="chain", commitment=0.0)
+    out = rvq(sample())
+    assert set(out.losses) == {"commitment", "codebook"}
+    (out.latents.square().sum() + sum(out.losses.values())).backward()
+    assert all(bool(p.grad.abs().sum() > 0) for p in rvq.parameters() if p.grad is not None)
+    assert all(p.grad is not None for p in rvq.parameters())
+    with pytest.raises(ValueError, match=r'levels\.0\.project_in\.weight no gradient; choose "chain"'):
+        quantizer(inner=inner)
+
+
+def test_losses_of_the_levels_are_added_from_the_items_that_use_them() -> None:
+    rvq = trained(sample(), commitment=0.0, inner=VectorConfig(codebook_size=32, commitment=0.5))
+    latents, used = sample(), torch.tensor([1, 3, 2])
+    out, rest, expected = rvq(latents, num_codebooks=used), latents, torch.zeros(())
+    for index, level in enumerate(rvq.levels):
+        active = used > index
+        after = rest - level.decode(level.encode(rest)) * active[:, None, None]
+        if bool(active.any()):
+            expected = expected + 0.5 * after[active].square().mean()
+        rest = after
+    torch.testing.assert_close(out.losses["commitment"], expected)
+
+
+@pytest.mark.parametrize("way", ["merged", "in-turn"])
+def test_one_shared_book_serves_all_levels(way: str) -> None:
+    latents = sample()
+    rvq = trained(latents, shared=True, shared_update=way).train()
+    assert list(rvq.state_dict()) == ["levels.0.book"]
+    level = rvq.levels[0]
+    before, codes = (level.counts.clone(), level.sums.clone()), rvq.encode(latents)
+    assert rvq.codebook_sizes == (32,) * 4
+    rvq.update(rvq(latents).statistics)
+    book, found, rest = before[1] / before[0][:, None], [], latents
+    for index in codes.unbind(1):
+        sums = torch.zeros(32, 6).index_add_(0, index.flatten(), rest.mT.reshape(-1, 6))
+        found.append((torch.bincount(index.flatten(), minlength=32).float(), sums))
+        rest = rest - book[index].mT
+    if way == "merged":
+        found = [(sum(c for c, _ in found), sum(s for _, s in found))]
+    counts, sums = before
+    for new_counts, new_sums in found:
+        counts, sums = 0.98 * counts + 0.02 * new_counts, 0.98 * sums + 0.02 * new_sums
+    torch.testing.assert_close(level.counts, counts)
+    torch.testing.assert_close(level.sums, sums, rtol=1e-4, atol=1e-4)
+
+
+def test_statistics_of_halves_merge_into_those_of_the_batch() -> None:
+    latents = sample(4)
+    for shared in (False, True):
+        whole, halves = (trained(sample(), shared=shared).train() for _ in range(2))
+        whole.update(whole(latents).statistics)
+        halves.update(merge_statistics([halves(part).statistics for part in latents.split(2)]))
+        for one, other in zip(whole.buffers(), halves.buffers(), strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_a_level_that_no_item_uses_learns_nothing() -> None:
+    rvq = trained(sample()).train()
+    before = [buffer.clone() for buffer in rvq.levels[2].buffers()]
+    out = rvq(sample(), num_codebooks=torch.tensor([1, 2, 1]))
+    assert int(select(out.statistics, "levels.2")["sum_counts"].sum()) == 0
+    rvq.update(out.statistics)
+    assert all(torch.equal(old, new) for old, new in zip(before, rvq.levels[2].buffers(), strict=True))
+    assert not torch.equal(rvq.levels[1].counts, torch.ones(32))
+
+
+def test_scales_make_levels_finer() -> None:
+    rvq = ResidualQuantizer(
+        6, RVQConfig(num_codebooks=4, inner=LFQConfig(bits=6), scales=(1, 0.5, 0.25, 0.125))
+    )
+    latents = sample().clamp(-1.8, 1.8)
+    codes = rvq.eval().encode(latents)
+    # Signs of halving scales are the binary digits of a number between -2 and 2.
+    assert (rvq.decode(codes) - latents).abs().max() <= 0.125 + 1e-6
+    assert torch.equal(rvq(latents).codes, codes)
+    for number in (1, 2, 3):
+        assert torch.equal(rvq.encode(latents, num_codebooks=number), codes[:, :number])
+
+
+def test_levels_of_different_kinds() -> None:
+    inner: tuple[QuantizerConfig, ...] = (VectorConfig(codebook_size=32), FSQConfig(levels=(3,) * 6))
+    mixed = quantizer(num_codebooks=2, inner=inner)
+    assert mixed.codebook_sizes == (32, 729) and mixed.legal_prefixes == (1, 2)
+    assert not mixed.can_search_wide and quantizer().can_search_wide
+    latents = sample()
+    mixed.initialize(latents.mT.reshape(-1, 6), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(mixed.eval()(latents).codes, mixed.encode(latents))
+    with pytest.raises(ValueError, match="search_width is 4, expected 1"):
+        mixed.encode(latents, search_width=4)
+
+
+def test_a_level_of_several_books_is_used_whole() -> None:
+    inner = RVQConfig(num_codebooks=2, inner=VectorConfig(codebook_size=8))
+    nested = quantizer(num_codebooks=3, inner=inner).eval()
+    assert nested.legal_prefixes == (2, 4, 6)
+    codes = nested.encode(sample())
+    assert codes.shape == (3, 6, 200)
+    out = nested(sample(), num_codebooks=torch.tensor([2, 6, 4]))
+    torch.testing.assert_close(out.latents[:1], nested.decode(codes[:1, :2]))
+    with pytest.raises(ValueError, match="num_codebooks is 3, expected one of 2, 4, 6"):
+        nested.decode(codes[:, :3])
+
+
+def test_the_sum_of_errors_keeps_prefixes_of_a_wide_search_good() -> None:
+    rvq = trained(sample())
+    latents = sample()
+    by_error, by_sum = (rvq.encode(latents, search_width=8, criterion=name) for name in ("error", "summed"))
+    errors = [
+        [float((rvq.decode(codes[:, :k]) - latents).square().mean()) for k in (1, 4)]
+        for codes in (by_error, by_sum)
+    ]
+    assert errors[0][0] > errors[1][0] and errors[0][1] < errors[1][1]
+    for frames in (1, 33):
+        assert torch.equal(rvq.encode(latents[:1, :, :frames], search_width=8), by_error[:1, :, :frames])
+
+
+def test_books_of_a_list_are_read_and_mistakes_named() -> None:
+    config = RVQConfig(num_codebooks=2, inner=(VectorConfig(), FSQConfig()), scales=(1.0, 0.5))
+    assert from_dict(RVQConfig, to_dict(config)) == config
+    with pytest.raises(ConfigError, match=r'config\.inner: unknown key "codebooksize"; did you mean'):
+        from_dict(RVQConfig, {"kind": "rvq", "inner": {"kind": "vector", "codebooksize": 8}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"inner": (VectorConfig(),)}, "inner has 1 entries, expected num_codebooks, 4"),
+        ({"scales": (1.0,)}, "scales has 1 entries, expected num_codebooks, 4"),
+        ({"scales": (1.0, 0.0, 1.0, 1.0)}, "expected numbers greater than 0"),
+        ({"inner": (VectorConfig(),) * 4, "shared": True}, "shared levels cannot have"),
+    ],
+)
+def test_contradictions_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        quantizer(**changes)

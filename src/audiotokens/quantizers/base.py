@@ -150,7 +150,8 @@ def to_rows(latents: Tensor) -> Tensor:
 
 def from_rows(rows: Tensor, batch: int) -> Tensor:
     """Vectors `[B T, D]` as latents `[B, D, T]`."""
-    return rows.unflatten(0, (batch, -1)).mT
+    latents: Tensor = rows.unflatten(0, (batch, -1))
+    return latents.mT
 
 
 def add_losses(

@@ -152,7 +152,7 @@ class ResidualQuantizer(Quantizer):
     ) -> Quantized:
         used = self._used_levels(num_codebooks, latents)
         with torch.autocast(latents.device.type, enabled=False):
-            latents = latents.float()
+            latents = _frames_first(latents.float())
             total, parts = self._pass_levels(latents, used, mask)
             restored = (
                 pass_gradient(latents, total, "straight-through") if self.config.gradient == "sum" else total
@@ -190,7 +190,7 @@ class ResidualQuantizer(Quantizer):
         count = self._ends.index(self.check_prefix(num_codebooks)) + 1
         if search_width == 1:
             frames = max(1, _SEARCH_FRAMES // max(1, len(latents)))
-            pieces = torch.split(latents.double(), frames, 2)
+            pieces = torch.split(_frames_first(latents.double()), frames, 2)
             return torch.cat([self._encode_greedily(piece, count) for piece in pieces], 2)
         if not self.can_search_wide:
             raise ValueError(
@@ -322,3 +322,8 @@ class ResidualQuantizer(Quantizer):
                 f'gradient is "sum", which gives levels.{untrained[0]} no gradient; choose "chain", or put '
                 'one projection around all levels (kind "projected")'
             )
+
+
+def _frames_first(latents: Tensor) -> Tensor:
+    """Latents `[B, D, T]` that lie in memory as `[B, T, D]`, so that levels take vectors without copies."""
+    return latents.mT.contiguous().mT
