@@ -233,3 +233,15 @@ def test_bad_settings_are_refused() -> None:
         BSQConfig(inverse_temperature=-1)
     with pytest.raises(ValueError, match="num_codebooks is 0"):
         BSQConfig(num_codebooks=0)
+
+
+def test_a_floor_of_the_logarithms_is_that_of_both_entropies(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = 0.02 * torch.randn(1, 50, 6)
+    bits = torch.stack([(-400 * values).sigmoid(), (400 * values).sigmoid()], -1).double()
+    codes = torch.cartesian_prod(*[torch.arange(2)] * 6)
+    soft = torch.stack([bits[0, :, torch.arange(6), code].prod(1) for code in codes], 1)
+    expected = [-(p * p.clamp(min=0.01).log()).sum(-1).mean() for p in (soft, soft.mean(0))]
+    for piece in (1 << 22, 1 << 9):
+        monkeypatch.setattr("audiotokens.quantizers.lfq._PIECE", piece)
+        found = binary_entropies(400 * values, joint_bits=6, floor=0.01)
+        torch.testing.assert_close(torch.cat(found), torch.stack(expected).float())

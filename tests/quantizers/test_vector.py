@@ -384,3 +384,15 @@ def test_impossible_configuration_is_refused(changes: dict[str, Any], message: s
 def test_two_books_are_refused() -> None:
     with pytest.raises(ValueError, match="num_codebooks is 2, expected one of 1"):
         quantizer().encode(sample(), num_codebooks=2)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "sphere"])
+def test_an_entry_without_direction_is_at_a_right_angle_and_a_vector_without_one_has_the_code_0(
+    metric: str,
+) -> None:
+    made = VectorQuantizer(2, VectorConfig(codebook_size=3, metric=metric))
+    with torch.no_grad():
+        made.book.copy_(torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.6, 0.8]]))
+    latents = torch.tensor([[3.0, 1.0], [-0.1, 1.0], [-1.0, -0.5], [0.0, 0.0]]).mT[None]
+    assert made.encode(latents).tolist() == [[[0, 2, 1, 0]]]
+    assert made(latents).codes.tolist() == [[[0, 2, 1, 0]]]

@@ -8,6 +8,7 @@ Yu et al. 2021, ViT-VQGAN).
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import torch
@@ -88,15 +89,13 @@ class BookQuantizer(Quantizer):
     def nearest(self, rows: Tensor) -> Tensor:
         """Codes int64 `[M]` of vectors `[M, d]`, searched in float32."""
         with torch.autocast(rows.device.type, enabled=False):
-            rows, entries = self._comparable(rows.float()), self._comparable(self.entries())
-            return self.lowest(exact.nearest(rows, entries), entries)
+            return self._search(exact.nearest, rows.float(), self.entries())
 
     @torch.no_grad()
     def nearest_exact(self, rows: Tensor) -> Tensor:
         """Codes int64 `[M]` of float64 vectors `[M, d]`, the same ones in any batch."""
         with torch.autocast(rows.device.type, enabled=False):
-            entries = self._comparable(self.entries(torch.float64))
-            return self.lowest(exact.nearest_float64(self._comparable(rows), entries), entries)
+            return self._search(exact.nearest_float64, rows, self.entries(torch.float64))
 
     def scores(self, rows: Tensor) -> Tensor:
         """Squared distances `[M, N]` of vectors `[M, d]` to all entries; with "cosine", of unit vectors."""
@@ -117,6 +116,18 @@ class BookQuantizer(Quantizer):
 
     def decode(self, codes: Tensor) -> Tensor:
         return from_rows(self.restore(self.embed(codes.flatten())), len(codes))
+
+    def _search(self, search: Callable[[Tensor, Tensor], Tensor], rows: Tensor, entries: Tensor) -> Tensor:
+        rows, entries = self._comparable(rows), self._comparable(entries)
+        if self.metric == "euclidean":
+            return self.lowest(search(rows, entries), entries)
+        # What has no direction is at a right angle to everything: an entry gets a coordinate of its own, and
+        # to a vector all entries are equal, which rounding must not decide.
+        lost = ~entries.any(1)
+        if bool(lost.any()):
+            entries = torch.cat([entries, lost[:, None].to(entries.dtype)], 1)
+            rows = functional.pad(rows, (0, 1))
+        return self.lowest(search(rows, entries), entries) * rows.any(1)
 
     def _comparable(self, vectors: Tensor) -> Tensor:
         return functional.normalize(vectors, dim=1) if self.metric == "cosine" else vectors

@@ -12,6 +12,8 @@ Bits are independent given z, so the first entropy is a sum over bits; the secon
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -44,8 +46,8 @@ class BinaryConfig(QuantizerConfig):
         joint_bits: neighbouring bits whose joint distribution over the batch is kept; the entropies of such
             groups are added up, which is never below the entropy of all bits together, and equal where there
             is one group only (None).
-        floor: a probability below this counts as this in the logarithm of the entropy over the batch;
-            vector-quantize-pytorch has 1e-5.
+        floor: a probability below this counts as this in the logarithm of both entropies, and time then
+            grows with frames times 2^joint_bits; vector-quantize-pytorch has 1e-5.
     """
 
     bits: int = 10
@@ -173,7 +175,7 @@ def binary_entropies(
         valid: bool `[N]`, which of the N count; default: all.
         joint_bits: bits whose joint distribution is kept (see `BinaryConfig`); time and memory grow with
             2^joint_bits.
-        floor: smallest probability in the logarithm of the second.
+        floor: smallest probability in the logarithms.
 
     Returns:
         Two tensors `[K]`, each 0 to d log 2.
@@ -184,23 +186,38 @@ def binary_entropies(
         # What is not counted may be infinite, and 0 times infinity is not 0.
         logits = torch.where(valid[:, None], logits, 0.0)
     weights = kept / kept.sum().clamp(min=1)
+    groups = logits.split(joint_bits, dim=2)
+    even = torch.stack([_entropy(_joint_distribution(group, weights), floor) for group in groups]).sum(0)
+    if floor:
+        return torch.stack([_floored_entropy(group, weights, floor) for group in groups]).sum(0), even
     # H = log(1 + e^-a) + a sigmoid(-a) with a = |logit|: the form without cancellation.
     size = logits.abs()
     each = functional.softplus(-size) + size * (-size).sigmoid()
-    even = [_entropy(_joint_distribution(group, weights), floor) for group in logits.split(joint_bits, dim=2)]
-    return (each.sum(2) * weights).sum(1), torch.stack(even).sum(0)
+    return (each.sum(2) * weights).sum(1), even
 
 
 def _joint_distribution(logits: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean `[K, 2^g]` of the distributions of g bits with logits `[K, N, g]`, weights `[N]`."""
-    rows = max(1, _PIECE >> (logits.shape[2] + 1) // 2)
+    return _in_pieces(_joint_piece, logits, weights, (logits.shape[2] + 1) // 2)
+
+
+def _floored_entropy(logits: Tensor, weights: Tensor, floor: float) -> Tensor:
+    """Weighted mean `[K]` of -sum p log max(p, floor) of such distributions."""
+    return _in_pieces(functools.partial(_floored_piece, floor=floor), logits, weights, logits.shape[2])
+
+
+def _in_pieces(
+    part: Callable[[Tensor, Tensor], Tensor], logits: Tensor, weights: Tensor, table_bits: int
+) -> Tensor:
+    """Sum of `part` over pieces of N frames, for each of which it makes a table of 2^table_bits numbers."""
+    rows = max(1, _PIECE >> table_bits)
     pieces = list(zip(logits.split(rows, 1), weights.split(rows)))
     if len(pieces) == 1:
-        return _joint_piece(logits, weights)
+        return part(logits, weights)
     total = logits.new_zeros(())
-    for piece, part in pieces:
+    for piece, weight in pieces:
         # Backward computes a piece's tables again instead of keeping all of them.
-        total = total + checkpoint(_joint_piece, piece, part, use_reentrant=False, preserve_rng_state=False)
+        total = total + checkpoint(part, piece, weight, use_reentrant=False, preserve_rng_state=False)
     return total
 
 
@@ -208,6 +225,10 @@ def _joint_piece(logits: Tensor, weights: Tensor) -> Tensor:
     half = logits.shape[2] // 2
     left, right = _product(logits[..., :half]), _product(logits[..., half:])
     return ((left * weights[:, None]).mT @ right).flatten(1)
+
+
+def _floored_piece(logits: Tensor, weights: Tensor, floor: float) -> Tensor:
+    return (_entropy(_product(logits), floor) * weights).sum(1)
 
 
 def _product(logits: Tensor) -> Tensor:
