@@ -296,7 +296,8 @@ class KMeans:
             if not vectors.shape[axis]:
                 shape = tuple(vectors.shape)
                 raise ValueError(f"found 0 {name}(s) (shape={shape}) while a minimum of 1 is required.")
-        if not all(bool(rows.isfinite().all()) for rows in vectors.split(CHUNK)):
+        # NaN is the least and the greatest of all.
+        if not all(bool(bound.isfinite()) for bound in torch.aminmax(vectors)):
             raise ValueError("found NaN or infinity in the data, expected finite numbers")
         if reset:
             self.n_features_in_ = vectors.shape[1]

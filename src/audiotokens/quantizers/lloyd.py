@@ -20,6 +20,8 @@ CHUNK = 65536
 """Vectors whose sum is accumulated in float32 before it is added in float64."""
 
 _SCORES = 1 << 21
+# Differences of so many vectors stay in the processor's cache.
+_CACHED = 512
 # k-means++ costs size^2: it looks at fewer vectors the dearer they are, and is not used for very large books.
 _SEED_COST = 1 << 38
 _SEED_MAX = 8192
@@ -137,7 +139,7 @@ def centroids_of(sums: Tensor, counts: Tensor, centroids: Tensor, vectors: Tenso
 
 def distances(vectors: Tensor, centroids: Tensor, labels: Tensor) -> Tensor:
     """Return the squared distances `[M]` of vectors `[M, D]` from the centroids that `labels` name."""
-    parts = zip(vectors.split(CHUNK), labels.split(CHUNK))
+    parts = zip(vectors.split(_CACHED), labels.split(_CACHED))
     return torch.cat([(rows - centroids[names]).square_().sum(1) for rows, names in parts])
 
 

@@ -16,26 +16,25 @@ class Moments:
     def __init__(self) -> None:
         self.count = 0
         self._origin: Tensor | None = None
-        self._sum: Tensor | None = None
-        self._squares: Tensor | None = None
+        self._sum = torch.zeros(())
+        self._squares = torch.zeros(())
 
     def add(self, rows: Tensor) -> None:
         """Count vectors `[m, D]` in."""
-        exact = rows.double()
-        if self._origin is None or self._sum is None or self._squares is None:
-            self._origin = exact.mean(0)
-            self._sum = torch.zeros_like(self._origin)
-            self._squares = torch.zeros_like(self._origin)
-        exact = exact - self._origin
+        if self._origin is None:
+            self._origin = rows.mean(0)
+            self._sum = torch.zeros_like(self._origin, dtype=torch.float64)
+            self._squares = torch.zeros_like(self._sum)
         self.count += len(rows)
-        self._sum += exact.sum(0)
-        self._squares += exact.square().sum(0)
+        # Parts that stay in the processor's cache.
+        for part in rows.split(512):
+            apart = part - self._origin
+            self._sum += apart.sum(0)
+            self._squares += apart.square_().sum(0)
 
     @property
     def variance(self) -> float:
         """Mean variance of the dimensions."""
-        if self._sum is None or self._squares is None:
-            return 0.0
         return float((self._squares / self.count - (self._sum / self.count).square()).mean())
 
 
