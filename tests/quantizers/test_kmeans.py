@@ -22,7 +22,8 @@ from audiotokens.quantizers import (
     load_centroids,
 )
 from audiotokens.quantizers import clustering as clustering_module
-from audiotokens.quantizers.lloyd import assign, centroids_of, cluster_sums, lloyd, seed
+from audiotokens.quantizers.assignment import Assigner, assign
+from audiotokens.quantizers.lloyd import centroids_of, cluster_sums, lloyd, seed
 
 
 def clusters(vectors: int = 600, dim: int = 5, groups: int = 12, offset: float = 0.0) -> np.ndarray:
@@ -135,9 +136,9 @@ def test_tiles_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     data = clusters(2000, 24, 30)
     start = data[:30].copy()
     whole = KMeans(30, init=start, max_iter=5).fit(data)
-    tiny = {"_SCORES": 64 * 30, "CHUNK": 193}
+    tiny = {"lloyd.CHUNK": 193, "assignment._SCORES": 64 * 30}
     for name, value in tiny.items():
-        monkeypatch.setattr(f"audiotokens.quantizers.lloyd.{name}", value)
+        monkeypatch.setattr(f"audiotokens.quantizers.{name}", value)
     monkeypatch.setattr(clustering_module, "CHUNK", 193)
     monkeypatch.setattr(clustering_module, "_EXACT_ROWS", 70)
     pieces = KMeans(30, init=start, max_iter=5).fit(data)
@@ -290,6 +291,31 @@ def test_sums_are_those_of_each_label() -> None:
 def test_equal_scores_give_the_lowest_index() -> None:
     book = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
     assert assign(book, book).tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("size", [256, 300])
+@pytest.mark.parametrize("offset", [0.0, 50.0])
+def test_looking_with_8_bits_first_finds_the_same(size: int, offset: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    scale = torch.arange(1, 97) ** -0.5
+    book = torch.randn(size, 96, generator=random) * scale + offset
+    book[7], book[9] = book[3], offset
+    vectors = torch.randn(1500, 96, generator=random) * scale + offset
+    vectors[:size] = book
+    vectors[-1] = vectors[-2] * 50
+    expected = torch.cdist(vectors.double(), book.double()).argmin(1)
+    for eight_bits in (True, False):
+        assert torch.equal(Assigner(book, eight_bits=eight_bits)(vectors), expected)
+
+
+def test_8_bits_give_way_where_they_tell_too_little() -> None:
+    random = torch.Generator().manual_seed(0)
+    book = torch.randn(256, 64, generator=random) * 1e-3
+    book[0] = 1000
+    vectors = torch.randn(600, 64, generator=random) * 1e-3
+    near = Assigner(book, eight_bits=True)
+    assert torch.equal(near(vectors), torch.cdist(vectors.double(), book.double()).argmin(1))
+    assert near._coarse is None
 
 
 def quantizer() -> KMeansQuantizer:

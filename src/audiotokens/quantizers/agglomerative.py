@@ -21,9 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from audiotokens.quantizers.assignment import assign
 from audiotokens.quantizers.base import Quantized, QuantizerConfig, from_rows, to_rows
 from audiotokens.quantizers.book import BookQuantizer
-from audiotokens.quantizers.lloyd import assign, lloyd
+from audiotokens.quantizers.lloyd import lloyd
 
 Linkage: TypeAlias = Literal["ward", "average"]
 

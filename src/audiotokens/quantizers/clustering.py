@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audiotokens.nn.exact import first_equal, nearest_float64
-from audiotokens.quantizers.lloyd import CHUNK, Start, assign, centroids_of, cluster_sums, distances, seed
+from audiotokens.quantizers.assignment import Assigner, assign
+from audiotokens.quantizers.lloyd import CHUNK, Start, centroids_of, cluster_sums, distances, seed
 from audiotokens.quantizers.statistics import drawn, sample
 from audiotokens.quantizers.vectors import Moments, as_vectors, rechunked
 
@@ -313,8 +314,9 @@ def _totals(chunks: Iterable[Tensor], centroids: Tensor, expected: int) -> tuple
     """Sums `[K, D]` and counts `[K]` of the vectors nearest to each centroid, of as many as expected."""
     sums = torch.zeros_like(centroids, dtype=torch.float64)
     counts = torch.zeros(len(centroids), dtype=torch.long, device=centroids.device)
+    nearest = Assigner(centroids)
     for rows in chunks:
-        more_sums, more_counts = cluster_sums(rows, assign(rows, centroids), len(centroids))
+        more_sums, more_counts = cluster_sums(rows, nearest(rows), len(centroids))
         sums += more_sums
         counts += more_counts
     if int(counts.sum()) != expected:

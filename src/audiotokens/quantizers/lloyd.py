@@ -1,9 +1,7 @@
 """Lloyd's algorithm (Lloyd 1982; k-means++ by Arthur and Vassilvitskii 2007), as used to start a book.
 
 a_i = argmin_k ||x_i - c_k||^2;  c_k = mean of the x_i with a_i = k; a cluster left empty restarts at the
-vector farthest from its centroid. Distances are ||d||^2 + 2 m d - 2 x d + a constant of each vector, with m
-the median of the centroids and d = c - m, so that neither an offset common to all nor a few centroids far
-from the rest cost much precision.
+vector farthest from its centroid.
 """
 
 from __future__ import annotations
@@ -14,12 +12,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from audiotokens.quantizers.assignment import assign
+
 Start = Literal["k-means++", "random"]
 
 CHUNK = 65536
 """Vectors whose sum is accumulated in float32 before it is added in float64."""
 
-_SCORES = 1 << 21
 # Differences of so many vectors stay in the processor's cache.
 _CACHED = 512
 # k-means++ costs size^2: it looks at fewer vectors the dearer they are, and is not used for very large books.
@@ -68,33 +67,6 @@ def lloyd(
             labels = assign(vectors, centroids)
             centroids = centroids_of(*cluster_sums(vectors, labels, size), centroids, vectors)
     return centroids
-
-
-def assign(vectors: Tensor, centroids: Tensor) -> Tensor:
-    """Return the index int64 `[M]` of the centroid `[K, D]` nearest to each vector `[M, D]`.
-
-    The search runs in the precision of both, in tiles of a size that depends on K alone, so that memory grows
-    with neither. Of equal scores the lowest index wins.
-    """
-    count, size = len(vectors), len(centroids)
-    rows = max(64, _SCORES // size)
-    weights, offsets = _factors(centroids)
-    labels = torch.empty(count, dtype=torch.long, device=vectors.device)
-    scores = vectors.new_empty(rows, size)
-    for first in range(0, count, rows):
-        tile = vectors[first : first + rows]
-        torch.addmm(offsets, tile, weights, out=scores[: len(tile)])
-        labels[first : first + rows] = scores[: len(tile)].min(1).indices
-    return labels
-
-
-def _factors(centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """-2 d `[D, K]` and ||d||^2 + 2 m d `[K]`, found in float64."""
-    exact = centroids.double()
-    middle = exact.median(0).values
-    moved = exact - middle
-    offsets = moved.square().sum(1) + 2 * (moved @ middle)
-    return (-2 * moved).to(centroids.dtype).T, offsets.to(centroids.dtype)
 
 
 def cluster_sums(vectors: Tensor, labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
