@@ -1,7 +1,7 @@
 """The nearest centroid of many vectors, as fast as the processor allows: the inner loop of k-means.
 
-||x - c||^2 / 2 = ||d||^2 / 2 - <x - m, d> + a constant of x, with m the median of the centroids and d = c - m,
-so that neither an offset common to all nor a few centroids far from the rest cost much precision.
+||x - c||^2 / 2 = ||d||^2 / 2 - <x - m, d> + a constant of x, with m the median of the centroids and
+d = c - m, so that neither an offset common to all nor a few centroids far from the rest cost much precision.
 
 Where the processor multiplies 8-bit integers fast, <p, q> with p ~ (x - m) / a and q ~ d / b tells first what
 can be nearest. The rounding errors of p and q, uniform with variances 1 / 12, change the difference of two
@@ -108,7 +108,8 @@ class _Coarse:
         least = score.new_full((rows,), torch.inf).scatter_reduce_(0, row, score, "amin")
         best = score <= least[row]
         index = entry.new_full((rows,), self._halves.numel())
-        return index.scatter_reduce_(0, row[best], entry[best], "amin")
+        found: Tensor = index.scatter_reduce_(0, row[best], entry[best], "amin")
+        return found
 
 
 def _pays(centroids: Tensor) -> bool:
