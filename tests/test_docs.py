@@ -83,7 +83,7 @@ def run_command(command: str) -> None:
 
 def run_python(text: str, names: dict[str, object], where: str) -> None:
     if ">>> " not in text:
-        exec(compile(text, where, "exec"), names)
+        exec(compile(text, where, "exec", dont_inherit=True), names)
         return
     test = doctest.DocTestParser().get_doctest(text, names, where, None, 0)
     said: list[str] = []

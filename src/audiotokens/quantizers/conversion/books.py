@@ -77,25 +77,21 @@ def random_projection(options: Options, tensors: Tensors) -> Made:
 
     Behind the projections of the paper it mixes all of them by a fixed affine map: one map in all.
     """
-    dim, count, size = (
-        options.required("dim"),
-        options.get("num_codebooks", 1),
-        options.required("codebook_size"),
-    )
+    dim, size = options.required("dim"), options.required("codebook_size")
+    count, inner_dim = options.get("num_codebooks", 1), options.required("codebook_dim")
     _vector_config(options, dim, size)
     projections, books = tensors["rand_projs"].double(), tensors["vq._codebook.embed"]
     _check_unit(books)
     state = {"books": books}
     if count > 1:
-        inner = count * options.required("codebook_dim")
-        mixed = tensors["vq.project_in.weight"].double().view(count, inner, -1)
+        mixed = tensors["vq.project_in.weight"].double().view(count, count * inner_dim, -1)
         projections = projections.transpose(0, 1).flatten(1) @ mixed.mT
-        state["offsets"] = tensors["vq.project_in.bias"].view(count, inner)
+        state["offsets"] = tensors["vq.project_in.bias"].view(count, -1)
     tensors.under("vq.").skip("")
     config = RandomProjectionConfig(
         num_codebooks=count,
         codebook_size=size,
-        codebook_dim=count * options.required("codebook_dim"),
+        codebook_dim=count * inner_dim,
         offsets=count > 1,
     )
     return Made(dim, config, {**state, "projections": projections})
@@ -106,7 +102,7 @@ def grouped(make: Callable[[Options, Tensors, float], Made]) -> Callable[[Option
 
     def convert(options: Options, tensors: Tensors) -> Made:
         dim, groups = options.required("dim"), options.get("groups", 1)
-        inner = options.replaced(dim=dim // groups)
+        inner = options.replaced({"dim": dim // groups})
         # Here the losses are averaged over the groups.
         made = [make(inner, tensors.under(f"rvqs.{group}."), float(groups)) for group in range(groups)]
         config = GroupedConfig(groups=groups, inner=made[0].config)
@@ -117,11 +113,9 @@ def grouped(make: Callable[[Options, Tensors, float], Made]) -> Callable[[Option
 
 def _vector_config(options: Options, dim: int, size: int, share: float = 1.0) -> VectorConfig:
     """Of a book over latents of `dim` dimensions, with `share` as a factor of its losses."""
-    learned, expire_below = (
-        options.get("learnable_codebook", False),
-        options.get("threshold_ema_dead_code", 0),
-    )
+    learned = options.get("learnable_codebook", False)
     options.only("ema_update", None, not learned)
+    expire_below = options.get("threshold_ema_dead_code", 0)
     decay, smoothing = options.get("decay", 0.8), options.get("eps", 1e-5)
     commitment = share * options.get("commitment_weight", 1.0)
     learning: EMALearning | GradientLearning = EMALearning(
@@ -163,7 +157,7 @@ def _qinco(options: Options, tensors: Tensors, dim: int, sizes: Sequence[int], s
     if len(set(sizes)) > 1:
         raise ValueError(f"codebook_size is {tuple(sizes)}, expected one number for implicit neural books")
     network = options.get("mlp_kwargs", {})
-    learned = options.replaced(learnable_codebook=True, ema_update=False)
+    learned = options.replaced({"learnable_codebook": True, "ema_update": False})
     vector = _vector_config(learned, dim, sizes[0], share)
     config = QINCoConfig(
         num_codebooks=len(sizes),

@@ -95,8 +95,8 @@ class Options:
             raise ValueError(f"{self._owner}: the option {name} is missing")
         return value
 
-    def replaced(self, **values: Any) -> Options:
-        """Return these options with other values."""
+    def replaced(self, values: Mapping[str, Any]) -> Options:
+        """Return these options with other values for some names."""
         return Options(self._owner, {**self._values, **values}, self._used)
 
     def only(self, name: str, *legal: Any) -> None:

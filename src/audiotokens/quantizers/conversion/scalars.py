@@ -42,18 +42,18 @@ def lfq(options: Options, tensors: Tensors) -> Made:
 def residual_fsq(options: Options, tensors: Tensors, share: float = 1.0) -> Made:
     """ResidualFSQ; it has no losses."""
     levels, count = tuple(options.required("levels")), options.required("num_quantizers")
+    dim = options.get("dim", len(levels))
     options.only("num_codebooks", 1)
     options.get("projection_has_bias")
     if options.get("bound_hard_clamp", True):
         config = ResidualFSQConfig(levels=levels, num_codebooks=count, gradient="levels")
-        return _with_maps(tensors, options.get("dim", len(levels)), Made(len(levels), config, {}))
+        return _with_maps(tensors, dim, Made(len(levels), config, {}))
     stack = RVQConfig(
         num_codebooks=count,
         inner=tuple(FSQConfig(levels=levels, bound="symmetric", depth=level) for level in range(count)),
         gradient="levels",
         commitment=0.0,
     )
-    dim = options.get("dim", len(levels))
     made = Made(len(levels), stack, {})
     return made if made.dim == dim else made.projected(dim, tensors.maps())
 
