@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from audiotokens.nn.storage import pack_tensors, unpack_tensors
@@ -42,3 +43,17 @@ def test_packing_again_changes_nothing() -> None:
         twice = pack_tensors(once, bits)
         assert all(torch.equal(packed[name], twice[name]) for name in packed)
         assert all(torch.equal(once[name], tensor) for name, tensor in unpack_tensors(twice).items())
+
+
+def test_what_float16_cannot_hold_is_stored_in_float32() -> None:
+    # The scale of trained latents is free, and so is that of their books.
+    tensors = {"book": torch.tensor([[70000.0, 1.0]]), "small": torch.tensor([1.5])}
+    packed = pack_tensors(tensors, 16)
+    assert packed["book"].dtype == torch.float32 and packed["small"].dtype == torch.float16
+    assert torch.equal(unpack_tensors(packed)["book"], tensors["book"])
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_weights_that_are_no_numbers_are_not_stored(value: float) -> None:
+    with pytest.raises(ValueError, match="book has values that are infinite or no numbers"):
+        pack_tensors({"book": torch.tensor([1.0, value])}, 8)

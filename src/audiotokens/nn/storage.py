@@ -18,10 +18,16 @@ def pack_tensors(tensors: Mapping[str, Tensor], bits: WeightBits) -> dict[str, T
 
     Args:
         tensors: by name; what is not floating point stays as it is.
-        bits: 16 stores float16. 8 stores tensors of two or more axes with 4096 or more values as int8, and
+        bits: 16 stores float16, and float32 where that cannot hold a value. 8 stores tensors of two or more axes with 4096 or more values as int8, and
             beside each, named with ".scale" behind it, what its rows (all but the last axis) are multiplied
-            by; the others stay float16.
+            by; the others are stored as with 16.
+
+    Raises:
+        ValueError: a value is infinite or no number.
     """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"{name} has values that are infinite or no numbers, expected finite weights")
     packed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
@@ -29,7 +35,8 @@ def pack_tensors(tensors: Mapping[str, Tensor], bits: WeightBits) -> dict[str, T
         elif bits == 8 and tensor.ndim >= 2 and tensor.numel() >= _SMALLEST:
             packed[name], packed[name + SCALE] = _rounded_rows(tensor.float())
         else:
-            packed[name] = tensor.half()
+            half = tensor.half()
+            packed[name] = half if half.isfinite().all() else tensor.float()
     return packed
 
 

@@ -82,8 +82,10 @@ class BookQuantizer(Quantizer):
 
     def restore(self, vectors: Tensor) -> Tensor:
         """Entries `[M, d]` as latents `[M, D]`."""
-        restored: Tensor = self.project_out(vectors)
-        return restored
+        if isinstance(self.project_out, nn.Linear):
+            weight, bias = self.project_out.weight, self.project_out.bias
+            vectors = functional.linear(vectors, weight.to(vectors.dtype), bias.to(vectors.dtype))
+        return vectors
 
     @torch.no_grad()
     def nearest(self, rows: Tensor) -> Tensor:
@@ -115,7 +117,11 @@ class BookQuantizer(Quantizer):
         return self.nearest_exact(self.project(to_rows(latents.double()))).view(len(latents), 1, -1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        return from_rows(self.restore(self.embed(codes.flatten())), len(codes))
+        """Return the latents `[B, D, T]`; a projection runs in float64, so that a batch changes nothing."""
+        vectors = self.embed(codes.flatten())
+        if isinstance(self.project_out, nn.Linear):
+            vectors = self.restore(vectors.double()).to(vectors.dtype)
+        return from_rows(vectors, len(codes))
 
     def _search(self, search: Callable[[Tensor, Tensor], Tensor], rows: Tensor, entries: Tensor) -> Tensor:
         rows, entries = self._comparable(rows), self._comparable(entries)

@@ -71,7 +71,13 @@ class ImplicitQuantizer(Quantizer):
             return self._codes(self._digits(self._project(latents.double())))
 
     def decode(self, codes: Tensor) -> Tensor:
-        return self._restore(self._vectors(codes))
+        """Return the latents `[B, D, T]`; a projection runs in float64, so that a batch changes nothing."""
+        vectors = self._vectors(codes)
+        return (
+            vectors.flatten(1, 2)
+            if self.project_out is None
+            else self._restore(vectors.double()).to(vectors.dtype)
+        )
 
     def indices_to_vectors(self, codes: Tensor) -> Tensor:
         """Return the entries `[B, K d, T]` of codes `[B, K, T]`, before `project_out`."""
