@@ -1,4 +1,4 @@
-"""What every kind of quantizer promises, on a small one of each, inner quantizers and projections included."""
+"""What every kind of quantizer promises, on a small one of each, with inner quantizers and projections."""
 
 from __future__ import annotations
 
