@@ -11,29 +11,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from audiotokens.nn.search import Searcher, nearest
 
-def nearest(vectors: Tensor, book: Tensor) -> Tensor:
-    """Index of the nearest book entry by Euclidean distance; the lowest of equal scores wins.
-
-    Scores of equal entries may differ in their last bits: `first_equal` makes one of them.
-
-    Args:
-        vectors: `[M, D]`.
-        book: `[N, D]`.
-
-    Returns:
-        int64 `[M]`.
-    """
-    # Of equal numbers min gives the first on a CPU, like argmin, at half the price.
-    return _scores(vectors, book).min(1).indices
+__all__ = ["first_equal", "nearest", "nearest_float64"]
 
 
 def nearest_float64(vectors: Tensor, book: Tensor) -> Tensor:
-    """What `nearest` gives in float64, for about the price of float32.
+    """Index of the nearest entry in float64, the lowest of equally near ones.
 
-    The search runs in float32; where the two best scores are closer than rounding can explain, it is run
-    again in float64. A sum of n products has an error of at most n u sum |a b| with u = 2^-24 (Higham 2002,
-    section 3.1), here with sum |a b| <= 2 ||x|| ||e|| + ||e||^2, and 3 u more from rounding the factors.
+    A book that is searched often is prepared once by `search.Searcher`.
 
     Args:
         vectors: float64 `[M, D]`.
@@ -42,21 +28,7 @@ def nearest_float64(vectors: Tensor, book: Tensor) -> Tensor:
     Returns:
         int64 `[M]`.
     """
-    scores = _scores(vectors.float(), book.float())
-    best, index = scores.min(1)
-    second = scores.scatter_(1, index[:, None], torch.inf).amin(1)
-    longest = book.square().sum(1).amax().sqrt()
-    bound = (book.shape[1] + 4) * 2.0**-24 * longest * (2 * vectors.square().sum(1).sqrt() + longest)
-    unsure = (second - best <= 2 * bound).nonzero()[:, 0]
-    if len(unsure):
-        index[unsure] = nearest(vectors[unsure], book)
-    return index
-
-
-def _scores(vectors: Tensor, book: Tensor) -> Tensor:
-    """||x - e||^2 less ||x||^2, which all entries share: one product of (x, 1) with (-2 e, ||e||^2)."""
-    entries = torch.cat([-2.0 * book, book.square().sum(1, keepdim=True)], 1)
-    return torch.cat([vectors, vectors.new_ones(len(vectors), 1)], 1) @ entries.T
+    return Searcher(book).nearest(vectors)
 
 
 def first_equal(book: Tensor) -> Tensor:
