@@ -8,7 +8,6 @@ Yu et al. 2021, ViT-VQGAN).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiotokens.nn import exact
+from audiotokens.nn.search import Searcher
 from audiotokens.quantizers.base import Quantizer, QuantizerConfig, from_rows, to_rows
 from audiotokens.quantizers.statistics import hashes
 
@@ -60,6 +60,7 @@ class BookQuantizer(Quantizer):
         self.project_in = nn.Linear(dim, self.codebook_dim) if projected else nn.Identity()
         self.project_out = nn.Linear(self.codebook_dim, dim) if projected else nn.Identity()
         self._equal: tuple[object, Tensor | None] | None = None
+        self._searcher: tuple[object, Searcher] | None = None
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
@@ -91,13 +92,23 @@ class BookQuantizer(Quantizer):
     def nearest(self, rows: Tensor) -> Tensor:
         """Codes int64 `[M]` of vectors `[M, d]`, searched in float32."""
         with torch.autocast(rows.device.type, enabled=False):
-            return self._search(exact.nearest, rows.float(), self.entries())
+            return self._search(rows.float(), self.entries())
 
     @torch.no_grad()
     def nearest_exact(self, rows: Tensor) -> Tensor:
         """Codes int64 `[M]` of float64 vectors `[M, d]`, the same ones in any batch."""
         with torch.autocast(rows.device.type, enabled=False):
-            return self._search(exact.nearest_float64, rows, self.entries(torch.float64))
+            version = self._entries_version(torch.float64)
+            if self._searcher is None or self._searcher[0] != version:
+                self._searcher = (version, Searcher(self._distinct(self.entries(torch.float64))))
+            searcher, rows = self._searcher[1], self._comparable(rows)
+            if self.metric == "euclidean":
+                return searcher.nearest(rows)
+            found = rows.any(1)
+            index = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
+            rows = functional.pad(rows[found], (0, searcher.book.shape[1] - rows.shape[1]))
+            index[found] = searcher.nearest(rows)
+            return index
 
     def scores(self, rows: Tensor) -> Tensor:
         """Squared distances `[M, N]` of vectors `[M, d]` to all entries; with "cosine", of unit vectors."""
@@ -123,17 +134,23 @@ class BookQuantizer(Quantizer):
             vectors = self.restore(vectors.double()).to(vectors.dtype)
         return from_rows(vectors, len(codes))
 
-    def _search(self, search: Callable[[Tensor, Tensor], Tensor], rows: Tensor, entries: Tensor) -> Tensor:
-        rows, entries = self._comparable(rows), self._comparable(entries)
-        if self.metric == "euclidean":
-            return self.lowest(search(rows, entries), entries)
-        # What has no direction is at a right angle to everything: an entry gets a coordinate of its own, and
-        # to a vector all entries are equal, which rounding must not decide.
+    def _search(self, rows: Tensor, entries: Tensor) -> Tensor:
+        rows, compared = self._comparable(rows), self._distinct(entries)
+        index = exact.nearest(functional.pad(rows, (0, compared.shape[1] - rows.shape[1])), compared)
+        index = self.lowest(index, compared)
+        # To a vector that has no direction all entries are equal, which rounding must not decide.
+        return index if self.metric == "euclidean" else index * rows.any(1)
+
+    def _distinct(self, entries: Tensor) -> Tensor:
+        """Entries as they are compared `[N, d]`, or `[N, d + 1]`.
+
+        What has no direction is at a right angle to everything: such entries get a coordinate of their own.
+        """
+        entries = self._comparable(entries)
         lost = ~entries.any(1)
-        if bool(lost.any()):
-            entries = torch.cat([entries, lost[:, None].to(entries.dtype)], 1)
-            rows = functional.pad(rows, (0, 1))
-        return self.lowest(search(rows, entries), entries) * rows.any(1)
+        if self.metric == "euclidean" or not bool(lost.any()):
+            return entries
+        return torch.cat([entries, lost[:, None].to(entries.dtype)], 1)
 
     def _comparable(self, vectors: Tensor) -> Tensor:
         return functional.normalize(vectors, dim=1) if self.metric == "cosine" else vectors
@@ -145,11 +162,15 @@ class BookQuantizer(Quantizer):
             index: codes int64 `[M]`.
             entries: all that are compared, `[N, d]`.
         """
-        tensors = (*self.parameters(), *self.buffers())
-        version = tuple((tensor.data_ptr(), tensor._version, entries.dtype) for tensor in tensors)
+        version = self._entries_version(entries.dtype)
         if self._equal is None or self._equal[0] != version:
             self._equal = (version, equal_entries(entries))
         return index if self._equal[1] is None else self._equal[1][index]
+
+    def _entries_version(self, dtype: torch.dtype) -> object:
+        """What changes when the entries do."""
+        tensors = (*self.parameters(), *self.buffers())
+        return tuple((tensor.data_ptr(), tensor._version, dtype) for tensor in tensors)
 
 
 def equal_entries(entries: Tensor) -> Tensor | None:
