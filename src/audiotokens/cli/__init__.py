@@ -28,7 +28,7 @@ VERBS = {
     "verify": ("verify:verify", "Check the ten promises of a tokenizer."),
     "train": ("train:train", "Train a tokenizer from a recipe."),
     "pack": ("pack:pack", "Pack audio into one file for training."),
-    "bench": ("bench:bench", "Compare the parts of tokenizers, such as quantizers, in studies."),
+    "bench": ("bench:bench", "Compare the parts of tokenizers in studies."),
     "demo": ("demo:demo", "Hear, see and measure audio tokens: writes one page."),
 }
 """Verb -> ("module:attribute" below `audiotokens.cli`, one line of help)."""

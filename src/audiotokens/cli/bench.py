@@ -54,10 +54,11 @@ def bench(
     WHAT is quantizers: every kind learns from the latents of a frozen encoder. The output folder gets a page,
     its figures as CSV and JSON, pictures, and one file for each result, so that nothing is measured twice.
     """
+    from audiotokens.evaluation.quantizer_study.plan import FULL, QUICK
     from audiotokens.evaluation.quantizer_study.study import run_study
 
     with ProgressBar(progress) as bar:
-        page = run_study(data, output, quick=quick, jobs=jobs, progress=bar.note)
+        page = run_study(data, output, plan=QUICK if quick else FULL, jobs=jobs, progress=bar.note)
     if as_json:
         print_json({"page": str(page)})
         return

@@ -77,11 +77,15 @@ class Budget:
         rows_per_step: vectors of one step.
         steps: of the optimizer.
         rate: of learning (Adam), at the start; it falls to zero along a cosine.
+        quantizer_rate: of the quantizer's own parameters. They must get far in few steps, as a book of small
+            random entries to vectors that are many times longer: with the rate of the perceptrons most books
+            that learn by gradients would only seem to have collapsed.
     """
 
     rows_per_step: int = 1024
     steps: int = 400
     rate: float = 2e-3
+    quantizer_rate: float = 3e-2
 
     @property
     def rows(self) -> int:
@@ -131,7 +135,7 @@ def train(
     torch.manual_seed(seed)
     model.train()
     quantizer = model.quantizer
-    optimizer = torch.optim.Adam(model.parameters(), lr=budget.rate, betas=(0.9, 0.99))
+    optimizer = _optimizer(model, budget)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / budget.steps))
     )
@@ -151,6 +155,15 @@ def train(
             counter, errors = UsageCounter(quantizer.codebook_sizes, pairs=False), []
     model.eval()
     return found
+
+
+def _optimizer(model: Autoencoder, budget: Budget) -> torch.optim.Optimizer:
+    perceptrons = [*model.before.parameters(), *model.after.parameters()]
+    groups = [
+        {"params": perceptrons, "lr": budget.rate},
+        {"params": list(model.quantizer.parameters()), "lr": budget.quantizer_rate},
+    ]
+    return torch.optim.Adam([group for group in groups if group["params"]], betas=(0.9, 0.99))
 
 
 def _step(

@@ -33,7 +33,7 @@ _KINDS: tuple[Features, ...] = ("latent", "trunk")
 
 
 @dataclass(frozen=True)
-class TestClips:
+class Clips:
     """The recordings of the test split, in the order of their frames.
 
     Args:
@@ -70,7 +70,7 @@ class About:
     source: str
     tokenizer: str
     frame_rate: float
-    test: TestClips
+    test: Clips
     train_frames: int
     train_speakers: int
     scale: dict[str, float]
@@ -154,7 +154,7 @@ def make_latents(
         np.save(folder / f"{kind}-mean.npy", mean)
         for split, rows in (("train", train[kind]), ("test", test[kind])):
             np.save(folder / f"{kind}-{split}.npy", ((rows - mean) / scales[kind]).astype(np.float32))
-    clips = TestClips(
+    clips = Clips(
         tuple(str(file.path) for file in kept["test"]),
         tuple(file.speaker for file in kept["test"]),
         tuple(map(len, made["test"]["latent"])),

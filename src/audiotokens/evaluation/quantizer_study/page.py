@@ -9,7 +9,7 @@ from pathlib import Path
 
 from audiotokens.config import to_dict
 from audiotokens.evaluation.machine import package_version, processor_name
-from audiotokens.evaluation.quantizer_study.autoencoder import HIDDEN
+from audiotokens.evaluation.quantizer_study.autoencoder import HIDDEN, Budget
 from audiotokens.evaluation.quantizer_study.figures import (
     WIDTHS,
     Group,
@@ -21,7 +21,7 @@ from audiotokens.evaluation.quantizer_study.figures import (
 from audiotokens.evaluation.quantizer_study.hypotheses import Table, all_tables
 from audiotokens.evaluation.quantizer_study.plan import Plan
 from audiotokens.evaluation.quantizer_study.plots import all_pictures
-from audiotokens.evaluation.quantizer_study.subjects import SUBJECTS
+from audiotokens.evaluation.quantizer_study.subjects import BALANCED_BITS, SUBJECTS
 
 PAGE = "quantizer-study.md"
 _CAPTIONS = {
@@ -121,10 +121,12 @@ principal axes of the encoder's features before its last projection, standardise
 ({about.kept:.1%} of their variance).
 
 Every quantizer stands between the same two perceptrons with {HIDDEN} hidden units, which start as the
-identity and learn with it (Adam, the squared error plus the quantizer's own losses), from the same vectors in
+identity and learn with it (Adam, the squared error plus the quantizer's own losses; rates
+{Budget.rate:g}, and {Budget.quantizer_rate:g} for the quantizer's own parameters), from the same vectors in
 the same order. Vectors seen: {"; ".join(rows)}. Seeds: {len(plan.seeds)}. k-means has no perceptrons, and
-visits as many vectors over its iterations. Left out: {"; ".join(left_out)}; random projection, which has no
-decoder.
+visits as many vectors over its iterations. The balanced VQ has a penalty of the entropy up to
+{BALANCED_BITS} bits, and beyond that only moves entries of little use. Left out: {"; ".join(left_out)};
+random projection, which has no decoder.
 
 - *Distortion* is the squared error over the variance.
 - *Measured bits* are the entropy of each book on the test frames (Chao and Shen 2003), summed over the books.

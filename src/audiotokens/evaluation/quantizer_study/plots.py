@@ -23,8 +23,11 @@ _COLOURS = ("#14708c", "#b4540a", "#6a4fa8", "#39783a", "#a8336b", "#6a6a1c")
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP = 430, 330, 54, 14, 30
 _LEGEND_ROW, _LEGEND_COLUMNS = 16, 2
 _PANELS = (
-    ("one book, learned by averages or none", ("vq-plain", "vq-rotation", "vq-ema", "vq-expiry", "kmeans")),
-    ("one book, other ways", ("vq-plain", "vq-cosine", "simvq", "vq-balanced", "gumbel")),
+    (
+        "one book: gradients, averages, clustering",
+        ("vq-plain", "vq-rotation", "vq-ema", "vq-expiry", "kmeans"),
+    ),
+    ("one book: other ways", ("vq-plain", "vq-cosine", "simvq", "vq-balanced", "gumbel")),
     ("scalars", ("fsq", "lfq", "bsq", "latent", "scalar", "vq-expiry")),
     ("several books", ("rvq", "qinco", "residual-fsq", "residual-lfq", "gvq", "gvq-nested")),
 )
@@ -64,7 +67,7 @@ class Panel:
 
 
 def draw(panels: Sequence[Panel], *, label: str, y_label: str, y_range: tuple[float, float]) -> str:
-    """Draw panels, two in a row, over one range of y.
+    """Draw panels, two in a row, over the same axes.
 
     Args:
         panels: at least one, each with at least one point.
@@ -76,6 +79,8 @@ def draw(panels: Sequence[Panel], *, label: str, y_label: str, y_range: tuple[fl
         A whole SVG document.
     """
     columns = min(2, len(panels))
+    places = [point[0] for panel in panels for line in panel.lines for point in line.points]
+    x_range = (min(places), max(places))
     rows = -(-len(panels) // columns)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {columns * _WIDTH} {rows * _HEIGHT}" '
@@ -86,7 +91,7 @@ def draw(panels: Sequence[Panel], *, label: str, y_label: str, y_range: tuple[fl
     for index, panel in enumerate(panels):
         x, y = index % columns * _WIDTH, index // columns * _HEIGHT
         parts.append(
-            f'<g transform="translate({x} {y})">{_Axes.of(panel, y_range).panel(panel, y_label)}</g>'
+            f'<g transform="translate({x} {y})">{_Axes.of(panel, x_range, y_range).panel(panel, y_label)}</g>'
         )
     return "\n".join([*parts, "</svg>\n"])
 
@@ -101,9 +106,8 @@ class _Axes:
     logarithmic: bool
 
     @classmethod
-    def of(cls, panel: Panel, y_range: tuple[float, float]) -> _Axes:
-        places = [point[0] for line in panel.lines for point in line.points]
-        low, high = min(places), max(places)
+    def of(cls, panel: Panel, x_range: tuple[float, float], y_range: tuple[float, float]) -> _Axes:
+        low, high = x_range
         if panel.logarithmic:
             low, high = low / 1.3, high * 1.3
         else:

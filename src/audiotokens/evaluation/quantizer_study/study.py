@@ -25,7 +25,7 @@ from audiotokens.evaluation.quantizer_study.figures import Results
 from audiotokens.evaluation.quantizer_study.latents import LatentSet, load_latents, make_latents
 from audiotokens.evaluation.quantizer_study.listening import Listener
 from audiotokens.evaluation.quantizer_study.page import write_page
-from audiotokens.evaluation.quantizer_study.plan import FULL, QUICK, Plan
+from audiotokens.evaluation.quantizer_study.plan import FULL, Plan
 from audiotokens.evaluation.quantizer_study.references import REFERENCES, run_reference
 
 TOKENIZER = "speech-16k"
@@ -35,7 +35,7 @@ def run_study(
     data: str | Path,
     output: str | Path,
     *,
-    quick: bool = False,
+    plan: Plan = FULL,
     jobs: int = 2,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
@@ -44,7 +44,7 @@ def run_study(
     Args:
         data: folder with the subfolders "train" and "test", of speech.
         output: folder for latents, results, tables and pictures. A study that was stopped goes on there.
-        quick: a study of a minute, to see that everything works.
+        plan: `FULL`, or `QUICK` for a study of a minute, to see that everything works.
         jobs: processes, of one thread each.
         progress: called with a line from time to time.
 
@@ -55,7 +55,7 @@ def run_study(
         AudioError: there is no speech in one of the subfolders.
         AudioTokensError: a process died.
     """
-    plan, folder = QUICK if quick else FULL, Path(output)
+    folder = Path(output)
     cells = folder / "cells"
     cells.mkdir(parents=True, exist_ok=True)
     about = make_latents(

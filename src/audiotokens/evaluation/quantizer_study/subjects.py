@@ -33,7 +33,8 @@ LEVELS = {
 """Levels of FSQ by bits, as Mentzer et al. (2023) recommend them."""
 _HALF_LEVELS = {8: (4, 4), 10: (8, 4), 12: (8, 8), 14: (8, 4, 4), 16: (8, 8, 4)}
 _TERNARY = {8: 5, 10: 6, 12: 8, 14: 9, 16: 10}
-_BALANCED_BITS = 12
+BALANCED_BITS = 10
+"""Above it the penalty of the entropy, a gradient from every vector to every entry, costs too much."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _simvq(bits: int, rows: int) -> QuantizerConfig:
 
 
 def _balanced(bits: int, rows: int) -> QuantizerConfig:
-    penalty = EntropyPenalty(sample=0.0, batch=0.1) if bits <= _BALANCED_BITS else None
+    penalty = EntropyPenalty(sample=0.0, batch=0.1) if bits <= BALANCED_BITS else None
     return VectorConfig(
         codebook_size=2**bits,
         learning=GradientLearning(decay=0.9),
@@ -168,7 +169,7 @@ SUBJECTS: dict[str, Subject] = {
     "vq-plain": Subject("VQ, gradients, no tricks", "vector", _plain),
     "vq-rotation": Subject("VQ, rotation trick", "vector", _rotation),
     "vq-ema": Subject("VQ, moving averages", "vector", _ema),
-    "vq-expiry": Subject("VQ, averages, expiry, data start", "vector", _tricks, data_start=True),
+    "vq-expiry": Subject("VQ, averages and expiry", "vector", _tricks, data_start=True),
     "vq-cosine": Subject("VQ, cosine, 8 dimensions", "vector", _cosine),
     "simvq": Subject("SimVQ", "vector", _simvq),
     "vq-balanced": Subject("VQ, balanced (ERVQ)", "vector", _balanced),
