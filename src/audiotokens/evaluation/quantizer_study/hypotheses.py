@@ -14,7 +14,7 @@ import numpy as np
 from audiotokens.evaluation.quantizer_study.figures import Group, Results, measured_bits, utilisation
 from audiotokens.evaluation.quantizer_study.listening import OPINION_MEASURES, REFERENCE_MEASURES
 from audiotokens.evaluation.quantizer_study.plan import DROPPED, HIGH_DIMENSION
-from audiotokens.evaluation.quantizer_study.references import SHIPPED
+from audiotokens.evaluation.quantizer_study.references import SHIPPED, UNQUANTIZED
 from audiotokens.evaluation.statistics import Interval, paired_interval, repeated_interval
 
 FAMILIES = (("RVQ", "rvq"), ("FSQ", "fsq"), ("VQ", "vq-expiry"))
@@ -169,6 +169,7 @@ def _judges(results: Results) -> Table:
     rows = []
     for bits in sorted({g.bits for g in results.groups.values() if g.task == "audio"}):
         fsq, rvq = results.group("audio", "fsq", bits), results.group("audio", "rvq", bits)
+        whole = results.group("audio", UNQUANTIZED, 0)
         if fsq is None or rvq is None:
             continue
         for measure in (*REFERENCE_MEASURES, *OPINION_MEASURES):
@@ -181,6 +182,7 @@ def _judges(results: Results) -> Table:
                         "reference" if measure in REFERENCE_MEASURES else "no reference",
                         _mean_text(_clip_means(fsq, "all", measure)),
                         _mean_text(_clip_means(rvq, "all", measure)),
+                        _mean_text(_clip_means(whole, "all", measure)) if whole else "",
                         interval_text(difference, 3),
                         _winner(difference, measure),
                     )
@@ -189,7 +191,7 @@ def _judges(results: Results) -> Table:
         "H4",
         "FSQ beats RVQ on reference-free quality while losing on reference metrics.",
         "The two kinds of measures rank the two quantizers equally.",
-        ("nominal bits", "measure", "kind", "FSQ", "RVQ", "FSQ less RVQ", "better"),
+        ("nominal bits", "measure", "kind", "FSQ", "RVQ", "unquantized", "FSQ less RVQ", "better"),
         tuple(rows),
     )
 

@@ -38,10 +38,10 @@ class Plan:
     sizes: tuple[int, ...] = (8, 10, 12, 14, 16)
     high_sizes: tuple[int, ...] = (10, 13)
     seeds: tuple[int, ...] = (0, 1, 2)
-    steps: tuple[tuple[int, int], ...] = ((0, 500), (14, 300), (16, 144), (17, 500))
+    steps: tuple[tuple[int, int], ...] = ((0, 500), (14, 360), (16, 192), (17, 500))
     rows_per_step: int = 1024
     max_frames: int = 400_000
-    clips: int = 24
+    clips: int = 48
     opinions: bool = True
     subjects: tuple[str, ...] = tuple(SUBJECTS)
     dropped_bits: int = 60
