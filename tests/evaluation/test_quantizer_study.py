@@ -31,7 +31,7 @@ from audiotokens.evaluation.quantizer_study.latents import About, Clips, load_la
 from audiotokens.evaluation.quantizer_study.plan import FULL, Plan
 from audiotokens.evaluation.quantizer_study.plots import Line, Panel, draw
 from audiotokens.evaluation.quantizer_study.references import REFERENCES
-from audiotokens.evaluation.quantizer_study.study import run_study
+from audiotokens.evaluation.quantizer_study.study import cells_name, run_study
 from audiotokens.evaluation.quantizer_study.subjects import SUBJECTS
 from audiotokens.quantizers import FSQConfig, build_quantizer
 
@@ -227,7 +227,7 @@ def test_a_study_has_figures_pictures_and_a_page(study: Path) -> None:
 
 
 def test_a_study_goes_on_where_it_was_stopped(study: Path, data: Path) -> None:
-    cells = study / "cells"
+    (cells,) = study.glob("cells-*")
     lost = cells / "grid-latent-fsq-8-0.json"
     before = read_result(lost)
     kept = {path: path.stat().st_mtime_ns for path in cells.iterdir() if path != lost}
@@ -240,8 +240,15 @@ def test_a_study_goes_on_where_it_was_stopped(study: Path, data: Path) -> None:
     assert lines == [f"cells: {len(kept) + 1} of {len(kept) + 1}, grid-latent-fsq-8-0"]
 
 
+def test_results_of_another_plan_lie_elsewhere() -> None:
+    assert cells_name(TINY, about(2)) == cells_name(TINY, about(2))
+    assert cells_name(TINY, about(2)) != cells_name(replace(TINY, clips=3), about(2))
+    assert cells_name(TINY, about(2)) != cells_name(TINY, replace(about(2), source="other"))
+
+
 def test_measured_bits_are_those_of_the_codes(study: Path) -> None:
-    found = read_result(study / "cells" / "grid-latent-vq-expiry-8-0.json")
+    (path,) = study.glob("cells-*/grid-latent-vq-expiry-8-0.json")
+    found = read_result(path)
     assert 0 < measured_bits(found) <= found.usage.nominal_bits == 8.0
     assert found.rows == TINY.budget(found.cell).rows == 256
     assert found.training[-1].step == 4

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ import torch
 
 import audiotokens
 from audiotokens.codec import Codec
+from audiotokens.config import to_dict
 from audiotokens.errors import AudioTokensError
 from audiotokens.evaluation.quantizer_study.cells import (
     Cell,
@@ -22,7 +25,7 @@ from audiotokens.evaluation.quantizer_study.cells import (
     write_result,
 )
 from audiotokens.evaluation.quantizer_study.figures import Results
-from audiotokens.evaluation.quantizer_study.latents import LatentSet, load_latents, make_latents
+from audiotokens.evaluation.quantizer_study.latents import About, LatentSet, load_latents, make_latents
 from audiotokens.evaluation.quantizer_study.listening import Listener
 from audiotokens.evaluation.quantizer_study.page import write_page
 from audiotokens.evaluation.quantizer_study.plan import FULL, Plan
@@ -56,28 +59,34 @@ def run_study(
         AudioTokensError: a process died.
     """
     folder = Path(output)
-    cells = folder / "cells"
-    cells.mkdir(parents=True, exist_ok=True)
     about = make_latents(
         _codec(), Path(data), folder / "latents", max_frames=plan.max_frames, progress=progress
     )
+    cells = folder / cells_name(plan, about)
+    cells.mkdir(exist_ok=True)
     wanted = list(plan.cells())
     missing = [cell for cell in wanted if not (cells / f"{cell.name}.json").is_file()]
-    for count, name in enumerate(_done(missing, plan, folder, jobs)):
+    for count, name in enumerate(_done(missing, plan, cells, jobs)):
         if progress:
             progress(f"cells: {len(wanted) - len(missing) + count + 1} of {len(wanted)}, {name}")
     found = [read_result(cells / f"{cell.name}.json") for cell in wanted]
     return write_page(Results(found, about), plan, folder)
 
 
-def _done(missing: list[Cell], plan: Plan, folder: Path, jobs: int) -> Iterator[str]:
+def cells_name(plan: Plan, about: About) -> str:
+    """Name of the folder of results: another one for another plan or other latents, so that none are mixed."""
+    content = json.dumps([to_dict(plan), about.source])
+    return f"cells-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def _done(missing: list[Cell], plan: Plan, cells: Path, jobs: int) -> Iterator[str]:
     if jobs == 1 or len(missing) < 2:
-        yield from (_work(cell, plan, folder) for cell in missing)
+        yield from (_work(cell, plan, cells) for cell in missing)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_set_up) as pool:
         try:
-            futures = [pool.submit(_work, cell, plan, folder) for cell in missing]
+            futures = [pool.submit(_work, cell, plan, cells) for cell in missing]
             yield from (future.result() for future in as_completed(futures))
         except BrokenProcessPool:
             raise AudioTokensError(
@@ -93,14 +102,15 @@ def _set_up() -> None:
     torch.set_num_threads(1)
 
 
-def _work(cell: Cell, plan: Plan, folder: Path) -> str:
-    latents = _latents(folder / "latents", cell.features)
-    listener = None if cell.task == "grid" else _listener(folder / "latents", plan.clips, plan.opinions)
+def _work(cell: Cell, plan: Plan, cells: Path) -> str:
+    folder = cells.parent / "latents"
+    latents = _latents(folder, cell.features)
+    listener = None if cell.task == "grid" else _listener(folder, plan.clips, plan.opinions)
     if cell.subject in REFERENCES:
         result = run_reference(cell, latents, plan.budget(cell), _codec(), listener)
     else:
         result = run_cell(cell, latents, plan.budget(cell), listener)
-    write_result(result, folder / "cells")
+    write_result(result, cells)
     return cell.name
 
 
