@@ -74,7 +74,7 @@ def run_study(
 
 
 def cells_name(plan: Plan, about: About) -> str:
-    """Name of the folder of results: another one for another plan or other latents, so that none are mixed."""
+    """Name of the folder of results: another one for another plan or other latents."""
     content = json.dumps([to_dict(plan), about.source])
     return f"cells-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
