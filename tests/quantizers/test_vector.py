@@ -294,6 +294,16 @@ def test_online_clustering_moves_entries_by_their_use() -> None:
     assert among(anchors, rows(latents))
 
 
+def test_online_clustering_moves_what_wins_nothing_from_the_first_step_on() -> None:
+    vq = quantizer(clustering=OnlineClustering(), learning=GradientLearning(decay=0.99))
+    far = vq.book.detach() + 50
+    vq.set_book(torch.cat([vq.book.detach()[:16], far[:16]]))
+    before = vq.book.detach().clone()
+    vq.update(vq.train()(sample()).statistics)
+    moved = (vq.book.detach() - before).norm(dim=1)
+    assert (moved[16:] > 50).all() and (moved[:16] < 50).all()
+
+
 def test_book_starts_from_k_means() -> None:
     vq, latents = quantizer(), sample()
     before = (vq(latents).latents - latents).square().mean()

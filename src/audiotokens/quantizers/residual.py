@@ -284,8 +284,9 @@ class ResidualQuantizer(Quantizer):
         if mask is not None:
             valid = valid_rows(latents, mask)
             vectors, error = vectors[valid], error[valid]
-        # About the mean, so that no constant offset of the latents can lower it.
-        variance = vectors.var(0, unbiased=False).mean().clamp(min=1e-8)
+        # About the mean, and a constant for the gradient, so that neither an offset of the latents nor their
+        # growth can lower it.
+        variance = vectors.detach().var(0, unbiased=False).mean().clamp(min=1e-8)
         return self.config.commitment * error.square().mean() / variance
 
     def _join_statistics(self, parts: Sequence[Statistics]) -> Statistics:

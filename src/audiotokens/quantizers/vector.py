@@ -142,7 +142,9 @@ class VectorQuantizer(BookQuantizer):
         )
         self.config = config
         self._averaged = isinstance(config.learning, EMALearning)
-        self._start = max(1.0, _RESTART * config.learning.expire_below)
+        # Online clustering takes every entry for unused until it wins something.
+        start = max(1.0, _RESTART * config.learning.expire_below)
+        self._start = 0.0 if config.clustering else start
         book = torch.randn(self.codebook_size, self.codebook_dim)
         book = functional.normalize(book, dim=1) if self.metric == "sphere" else book
         # Learning state: kept in training checkpoints, not with the weights.
