@@ -18,6 +18,7 @@ from audiotokens.training.adversarial import (
     judged_right,
 )
 from audiotokens.training.discriminators import Verdict
+from audiotokens.training.discriminators.base import convolution, run_layers
 
 
 def verdict(logits: list[float], *features: list[float]) -> Verdict:
@@ -44,6 +45,26 @@ def test_feature_matching_by_hand_has_no_gradient_to_the_real() -> None:
     loss.backward()
     assert real[0].features[0].grad is None
     assert fake[0].features[0].grad is not None
+
+
+def test_feature_matching_of_half_precision_is_summed_in_float32() -> None:
+    features = [torch.rand(1, 8, 40000, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    half = [Verdict(torch.zeros(1, 1, 1), (feature.bfloat16(),)) for feature in features]
+    whole = [Verdict(torch.zeros(1, 1, 1), (feature,)) for feature in features]
+    for kind in ("absolute", "relative"):
+        found = feature_loss(half[:1], half[1:], kind)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, feature_loss(whole[:1], whole[1:], kind), rtol=1e-3, atol=0)
+
+
+def test_layers_pass_on_the_layout_that_gpus_convolve_in() -> None:
+    torch.manual_seed(0)
+    layers = [convolution(2, 4, (3, 9), dilation=(1, 2)), convolution(4, 4, (3, 3), stride=(1, 2))]
+    x = torch.randn(2, 2, 12, 33)
+    last = x.contiguous(memory_format=torch.channels_last)
+    for plain, found in zip(run_layers(layers, x, 0.1), run_layers(layers, last, 0.1), strict=True):
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(found, plain)
 
 
 def test_shares_judged_right() -> None:

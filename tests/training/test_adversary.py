@@ -173,15 +173,22 @@ def test_training_the_decoder_alone_keeps_codes(
     assert abs(changed).max() > 0
 
 
-def test_bfloat16_reaches_the_discriminators(pack_file: PackedAudio, recipe: Recipe, tmp_path: Path) -> None:
-    trainer = make_trainer(dataclasses.replace(phase(recipe), precision="bfloat16"), pack_file, tmp_path)
+@pytest.mark.parametrize(("codec", "precision"), [("bfloat16", None), ("float32", "bfloat16")])
+def test_bfloat16_reaches_the_discriminators(
+    pack_file: PackedAudio, recipe: Recipe, tmp_path: Path, codec: str, precision: str | None
+) -> None:
+    changed = dataclasses.replace(phase(recipe, precision=precision), precision=codec)
+    trainer = make_trainer(changed, pack_file, tmp_path)
     assert trainer.adversary
     kinds: set[torch.dtype] = set()
     for member in trainer.adversary.discriminators.members:
         member.register_forward_hook(lambda _module, _inputs, verdict: kinds.add(verdict.logits.dtype))
+    coded: set[torch.dtype] = set()
+    trainer.codec.encoder_net.register_forward_hook(lambda _module, _inputs, found: coded.add(found.dtype))
     for _ in range(10):
         trainer.train_step()
     assert kinds == {torch.bfloat16}
+    assert coded == {getattr(torch, codec)}
     tensors = trainer.adversary.tensors(10)
     assert all(tensor.dtype != torch.bfloat16 for tensor in tensors.values())
 

@@ -244,3 +244,83 @@ def test_a_half_written_checkpoint_is_ignored_and_removed(
     run(recipe, pack_file, tmp_path, max_steps=4)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["step-00000002.safetensors", "step-00000004.safetensors"]
+
+
+def paced(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let a step take so many seconds, and all else none."""
+    now, plain = 1000.0, Trainer.train_step
+
+    def step(self: Trainer) -> None:
+        nonlocal now
+        plain(self)
+        now += seconds
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    monkeypatch.setattr("time.monotonic", lambda: now)
+
+
+def cooled(recipe: Recipe, **schedule: int) -> Recipe:
+    schedule = {"steps": 1000, "cooldown": 400, **schedule}
+    return dataclasses.replace(recipe, log_every=1, schedule=dataclasses.replace(recipe.schedule, **schedule))
+
+
+def test_a_time_limit_brings_the_cooldown(
+    pack_file: PackedAudio, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = cooled(recipe)
+    with monkeypatch.context() as patch:
+        paced(patch, 3.0)
+        train(recipe, pack_file.path, tmp_path / "timed", device="cpu", minutes=1, progress=False)
+    rates = [record["learning_rate"] for record in log(tmp_path / "timed")]
+    highest = recipe.optimizer.learning_rate
+    assert len(rates) == 20 and set(rates[1:12]) == {highest}
+    assert rates[12] < highest and rates[-1] == pytest.approx(recipe.schedule.final_share * highest)
+    # It is the run that a recipe with these numbers makes.
+    run(cooled(recipe, steps=20, cooldown=8), pack_file, tmp_path / "counted")
+    timed, counted = final_tensors(tmp_path / "timed"), final_tensors(tmp_path / "counted")
+    assert all(torch.equal(tensor, counted[name]) for name, tensor in timed.items())
+    # And it is over.
+    run(recipe, pack_file, tmp_path / "timed")
+    assert len(log(tmp_path / "timed")) == 20
+
+
+@pytest.mark.parametrize("minutes", [None, 1.0])
+def test_a_run_killed_in_its_timed_cooldown_resumes_bit_for_bit(
+    pack_file: PackedAudio,
+    recipe: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    minutes: float | None,
+) -> None:
+    recipe = dataclasses.replace(cooled(recipe), checkpoint_every=1000)
+    for name in ("whole", "killed"):
+        with monkeypatch.context() as patch:
+            paced(patch, 3.0)
+            if name == "killed":
+                step = Trainer.train_step
+
+                def cut(self: Trainer, plain: Any = step) -> None:
+                    plain(self)
+                    if self.step == 15:
+                        raise Killed
+
+                patch.setattr(Trainer, "train_step", cut)
+                with pytest.raises(Killed):
+                    train(recipe, pack_file.path, tmp_path / name, device="cpu", minutes=1, progress=False)
+            else:
+                train(recipe, pack_file.path, tmp_path / name, device="cpu", minutes=1, progress=False)
+    train(recipe, pack_file.path, tmp_path / "killed", device="cpu", minutes=minutes, progress=False)
+    whole, resumed = final_tensors(tmp_path / "whole"), final_tensors(tmp_path / "killed")
+    assert set(whole) == set(resumed)
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
+def test_time_enough_for_all_steps_changes_nothing(
+    pack_file: PackedAudio, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = cooled(recipe, steps=12, cooldown=4)
+    run(recipe, pack_file, tmp_path / "plain")
+    paced(monkeypatch, 3.0)
+    train(recipe, pack_file.path, tmp_path / "timed", device="cpu", minutes=30, progress=False)
+    plain, timed = final_tensors(tmp_path / "plain"), final_tensors(tmp_path / "timed")
+    assert all(torch.equal(tensor, timed[name]) for name, tensor in plain.items())

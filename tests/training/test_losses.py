@@ -58,6 +58,14 @@ def test_the_gradient_of_the_spectrum_is_that_of_torch(pair: tuple[torch.Tensor,
     assert torch.allclose(gradients[0], gradients[1], atol=1e-4)
 
 
+def test_windows_made_in_inference_serve_training() -> None:
+    with torch.inference_mode():
+        short_time_spectrum(torch.zeros(1, 96), 48)
+    waveform = torch.randn(1, 96, requires_grad=True)
+    short_time_spectrum(waveform, 48).abs().sum().backward()
+    assert gradient_of(waveform).any()
+
+
 def test_power_and_inner_product_have_right_gradients() -> None:
     generator = torch.Generator().manual_seed(2)
     spectrum = torch.randn(2, 3, 5, dtype=torch.complex128, generator=generator).requires_grad_()

@@ -24,7 +24,9 @@ from audiotokens.cli.text import one_line, print_json
     "--steps", type=click.IntRange(min=1), help="Stop, resumably, when the run has this many steps."
 )
 @click.option(
-    "--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop, resumably, after this time."
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop, resumably, after this time, with the cooldown of the recipe in its last part.",
 )
 @click.option(
     "--from",

@@ -60,10 +60,11 @@ def feature_loss(real: Sequence[Verdict], fake: Sequence[Verdict], kind: Feature
     losses = []
     for x, y in zip(real, fake, strict=True):
         for true, false in zip(x.features, y.features, strict=True):
-            true = true.detach().float()
-            distance = (true - false.float()).abs().mean()
+            true = true.detach()
+            # Sums are float32 also over bfloat16 features, without copies of them.
+            distance = (true - false).abs().mean(dtype=torch.float32)
             if kind == "relative":
-                distance = distance / true.abs().mean().clamp(min=1e-8)
+                distance = distance / true.abs().mean(dtype=torch.float32).clamp(min=1e-8)
             losses.append(distance)
     return torch.stack(losses).mean()
 

@@ -122,6 +122,8 @@ class ScheduleConfig:
         unquantized: first steps without the quantizer.
         start_latents: the latents of the last so many of them start the books (k-means).
         extensions: later ends of the run, each a warm restart that begins where the former ended.
+        timed: whether a run's time has decided `steps` and `cooldown` (`audiotokens.training.deadline`); not
+            to be set in a recipe.
     """
 
     steps: int = 10000
@@ -131,6 +133,7 @@ class ScheduleConfig:
     unquantized: int = 300
     start_latents: int = 24
     extensions: tuple[int, ...] = ()
+    timed: bool = False
 
     def __post_init__(self) -> None:
         ends = self.ends
@@ -205,6 +208,7 @@ class AdversarialConfig:
             exported at the start, so that codes stay what they were.
         optimizer: of the discriminators; its learning rate follows the schedule of the codec's.
         balancer: makes the weights shares of the gradient; None adds the terms up.
+        precision: of the discriminators, as in the recipe; None: that of the run.
     """
 
     start: int
@@ -224,6 +228,7 @@ class AdversarialConfig:
     train: Literal["all", "decoder"] = "all"
     optimizer: DiscriminatorOptimizerConfig = field(default_factory=DiscriminatorOptimizerConfig)
     balancer: BalancerConfig | None = None
+    precision: Literal["float32", "bfloat16"] | None = None
 
     def __post_init__(self) -> None:
         if min(self.start, self.alone, self.ramp) < 0 or not self.discriminators:
@@ -335,6 +340,21 @@ def read_recipe(path: str | Path) -> Recipe:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     return from_dict(Recipe, values, where=str(path))
+
+
+def keep_timed_length(stored: object, recipe: Recipe, *, where: str) -> Recipe:
+    """Return `recipe` with the length that a run's time has decided, if it has.
+
+    Args:
+        stored: the recipe of the run's checkpoint, as plain values.
+        recipe: the recipe to go on with.
+        where: what holds the checkpoint, for messages.
+    """
+    before = from_dict(Recipe, stored, where=where).schedule
+    if not before.timed:
+        return recipe
+    schedule = dataclasses.replace(recipe.schedule, steps=before.steps, cooldown=before.cooldown, timed=True)
+    return dataclasses.replace(recipe, schedule=schedule)
 
 
 def check_same_run(stored: object, recipe: Recipe, *, where: str, step: int = 0) -> None:

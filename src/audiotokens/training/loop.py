@@ -41,7 +41,8 @@ def train(
         resume: go on from the newest checkpoint in `output`; False refuses a folder that has one.
         device: "cpu", "cuda", or "auto" (a GPU where there is one).
         max_steps: stop, resumably, when the run has this many steps.
-        minutes: stop, resumably, after this time.
+        minutes: stop, resumably, after this time; with a cooldown, cooled down: the cooldown then has the
+            share of the time that it has of the recipe's steps.
         start_from: instead of the recipe's `warm_start`: a tokenizer (name or folder), a run's folder or a
             checkpoint whose weights a new run begins with; a run that has a checkpoint of its own ignores it.
         progress: print progress on stderr.
@@ -68,8 +69,7 @@ def train(
         _warm_start(codec, recipe.warm_start, output, progress=progress)
     trainer = Trainer(codec, recipe, audio, output, device=pick_device(device))
     trainer.resume(allowed=resume)
-    last = recipe.schedule.last if max_steps is None else min(max_steps, recipe.schedule.last)
-    return trainer.run(last, Progress(last, enabled=progress), minutes=minutes)
+    return trainer.run(Progress(recipe.schedule.last, enabled=progress), max_steps=max_steps, minutes=minutes)
 
 
 def _warm_start(codec: Codec, source: str, output: Path, *, progress: bool) -> None:

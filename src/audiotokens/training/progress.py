@@ -12,12 +12,12 @@ class Progress:
     """Prints where a run stands.
 
     Args:
-        last: number of steps of the run.
+        last: number of steps of the run; may be changed.
         enabled: False prints only warnings.
     """
 
     def __init__(self, last: int, *, enabled: bool = True) -> None:
-        self._last, self._enabled = last, enabled
+        self.last, self._enabled = last, enabled
         self._terminal = sys.stderr.isatty()
         self._rate: tuple[int, float] | None = None
 
@@ -39,9 +39,9 @@ class Progress:
 
     def _line(self, record: Mapping[str, object]) -> str:
         step = int(str(record["step"]))
-        parts = [f"{step:>6}/{self._last}"]
+        parts = [f"{step:>6}/{self.last}"]
         if self._terminal:
-            filled = round(_BAR * step / max(1, self._last))
+            filled = round(_BAR * step / max(1, self.last))
             parts.append("█" * filled + "░" * (_BAR - filled))
         for label, key in (
             ("loss", "loss"),

@@ -6,6 +6,7 @@ the first runs a full complex FFT, the second sums over an axis of two. Both are
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -53,9 +54,22 @@ def short_time_spectrum(waveform: Tensor, window: int) -> Tensor:
     hops = padded.unflatten(-1, (-1, hop))
     # Overlapping frames as shifted hops side by side: the gradient is a sum of slices instead of a scatter.
     framed = torch.cat([hops[:, i : i + frames] for i in range(HOPS_PER_WINDOW)], dim=-1)
-    taper = torch.hann_window(window, device=waveform.device)
-    spectrum: Tensor = _RealFFT.apply(framed * taper)  # type: ignore[no-untyped-call]
+    spectrum: Tensor = _RealFFT.apply(framed * hann(window, waveform.device))  # type: ignore[no-untyped-call]
     return spectrum
+
+
+@lru_cache(maxsize=64)
+def hann(window: int, device: torch.device) -> Tensor:
+    """A Hann window `[window]`, made once; not to be changed."""
+    with torch.inference_mode(False):
+        return torch.hann_window(window, device=device)
+
+
+@lru_cache(maxsize=64)
+def _bin_weights(size: int, device: torch.device) -> Tensor:
+    """n / 2 for each bin of an FFT of n samples, and n for the first and the last, made once."""
+    with torch.inference_mode(False):
+        return torch.tensor([float(size), *[0.5 * size] * (size // 2 - 1), float(size)], device=device)
 
 
 def inner_product(constant: Tensor, spectrum: Tensor) -> Tensor:
@@ -78,9 +92,8 @@ class _RealFFT(Function):
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:
-        halves = torch.full((context.size // 2 + 1,), 0.5 * context.size, device=gradient.device)
-        halves[[0, -1]] = float(context.size)
-        frames: Tensor = torch.fft.irfft(gradient * halves, context.size)
+        weights = _bin_weights(context.size, gradient.device)
+        frames: Tensor = torch.fft.irfft(gradient * weights, context.size)
         return frames
 
 

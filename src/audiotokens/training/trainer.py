@@ -6,7 +6,6 @@ that was stopped anywhere and resumed equals an uninterrupted one; on a CPU with
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
@@ -21,9 +20,10 @@ from audiotokens.config import to_dict
 from audiotokens.errors import ConfigError, TrainingError
 from audiotokens.training import checkpoint as checkpoints
 from audiotokens.training.adversary import Adversary, Part, total
-from audiotokens.training.config import Recipe, check_same_run
+from audiotokens.training.config import Recipe, check_same_run, keep_timed_length
 from audiotokens.training.curves import append_record, read_records, truncate_log, write_curves
 from audiotokens.training.data import Ahead, Crops, PackedAudio
+from audiotokens.training.deadline import Deadline
 from audiotokens.training.losses import ReconstructionLoss, complex_weight
 from audiotokens.training.optimize import Average, learning_rate_share, make_optimizer
 from audiotokens.training.progress import Progress
@@ -61,7 +61,8 @@ class Trainer:
         self.codec = codec.to(device).train()
         self.average = Average(self.codec, recipe.average_decay)
         self.optimizer = make_optimizer(self.codec, recipe.optimizer)
-        bfloat16, adversarial = recipe.precision == "bfloat16", recipe.adversarial
+        adversarial = recipe.adversarial
+        bfloat16 = ((adversarial and adversarial.precision) or recipe.precision) == "bfloat16"
         self.adversary = (
             Adversary(adversarial, self.codec, seed=recipe.seed, bfloat16=bfloat16) if adversarial else None
         )
@@ -76,18 +77,24 @@ class Trainer:
         self._sums: dict[str, Tensor] = {}
         self._since = (0, time.monotonic())
 
-    def run(self, last: int, progress: Progress, *, minutes: float | None = None) -> Path:
-        """Train until `last` steps are done, then write a checkpoint and the tokenizer; return its folder.
+    def run(self, progress: Progress, *, max_steps: int | None = None, minutes: float | None = None) -> Path:
+        """Train to the end, then write a checkpoint and the tokenizer; return its folder.
 
-        After `minutes` it does so with the steps done by then.
+        Args:
+            progress: is told of each line of the log.
+            max_steps: an earlier end, without cooldown.
+            minutes: an earlier end, with the cooldown if the schedule has one.
         """
         recipe = self.recipe
-        end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        last = progress.last = self._last(max_steps)
+        deadline = None if minutes is None else Deadline(minutes, recipe.schedule, self.step)
         # Gradients of quiet crops are full of denormal numbers, on which FFTs and products are several times
         # slower.
         torch.set_flush_denormal(True)
         try:
-            while self.step < last and time.monotonic() < end:
+            while self.step < last and not (deadline and deadline.over()):
+                if deadline and self._plan(deadline):
+                    last = progress.last = self._last(max_steps)
                 self.train_step()
                 if self.step % recipe.log_every == 0 or self.step == last:
                     progress.show(self._log())
@@ -99,6 +106,20 @@ class Trainer:
             torch.set_flush_denormal(False)
         progress.close()
         return self.save()
+
+    def _last(self, max_steps: int | None) -> int:
+        last = self.recipe.schedule.last
+        return last if max_steps is None else min(max_steps, last)
+
+    def _plan(self, deadline: Deadline) -> bool:
+        """Let the time decide the length of the run, where it is due; return whether it did."""
+        schedule = deadline.planned(self.recipe.schedule, self.step)
+        if schedule == self.recipe.schedule:
+            return False
+        self.recipe = replace(self.recipe, schedule=schedule)
+        # Before the clock is forgotten: a run that is killed from now on resumes to the same bits.
+        self.save()
+        return True
 
     @property
     def log_path(self) -> Path:
@@ -112,8 +133,8 @@ class Trainer:
         if step == recipe.schedule.unquantized and self._start:
             self._start_books()
         batch = self.crops(step)
-        waveform = torch.from_numpy(batch.waveform).to(self.device)
-        books = torch.from_numpy(batch.num_codebooks).to(self.device)
+        waveform = torch.from_numpy(batch.waveform).to(self.device, non_blocking=True)
+        books = torch.from_numpy(batch.num_codebooks).to(self.device, non_blocking=True)
         self._set_learning_rate(step)
         learn_books = self.adversary is None or self.adversary.prepare(step, self.average)
         output, terms, parts = self.evaluate(
@@ -320,6 +341,7 @@ class Trainer:
         if not allowed:
             raise ConfigError(f"{self.output}: holds a run already; resume it, or choose another folder")
         stored = checkpoints.read_checkpoint(found[-1])
+        self.recipe = keep_timed_length(stored.recipe, self.recipe, where=str(self.output))
         check_same_run(stored.recipe, self.recipe, where=str(self.output), step=stored.step)
         if stored.data != self.audio.digest:
             raise ConfigError(

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
+from audiotokens.training.spectra import hann
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -86,6 +88,9 @@ def convolution(
 def run_layers(layers: Iterable[nn.Module], x: Tensor, slope: float) -> list[Tensor]:
     """Apply layers in a row, a leaky ReLU after each; return every activation."""
     activations = []
+    if x.ndim == 4 and x.device.type == "cuda":
+        # The layout that a GPU convolves in; the layers pass it on.
+        x = x.contiguous(memory_format=torch.channels_last)
     for layer in layers:
         x = functional.leaky_relu(layer(x), slope)
         activations.append(x)
@@ -115,7 +120,7 @@ def spectrogram(waveform: Tensor, window: int, *, center: bool) -> Tensor:
             waveform.float().reshape(batch * channels, length),
             window,
             hop_length=window // 4,
-            window=torch.hann_window(window, device=waveform.device),
+            window=hann(window, waveform.device),
             center=center,
             return_complex=True,
         )
