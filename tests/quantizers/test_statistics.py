@@ -24,14 +24,24 @@ def test_sums_are_added_and_others_are_put_behind_one_another() -> None:
 @pytest.mark.parametrize("cut", [1, 300, 990])
 def test_sample_of_a_union_is_the_sample_of_the_samples(cut: int) -> None:
     parts = [sample(VECTORS[:cut], 64), sample(VECTORS[cut:], 64)]
-    merged = drawn(torch.cat([ranks for ranks, _ in parts]), torch.cat([rows for _, rows in parts]), 64)
-    assert torch.equal(merged, sample(VECTORS, 64)[1])
+    merged, number = drawn(torch.cat([ranks for ranks, _ in parts]), torch.cat([rows for _, rows in parts]))
+    assert torch.equal(merged[:64], sample(VECTORS, 64)[1])
+    assert 64 <= int(number) <= 128
+
+
+def test_a_sample_under_a_mask_is_that_of_the_chosen() -> None:
+    valid = torch.arange(1000) % 3 == 0
+    for found, expected in zip(sample(VECTORS, 400, valid), sample(VECTORS[valid], 400), strict=True):
+        assert torch.equal(found, expected)
 
 
 def test_sample_takes_each_vector_once() -> None:
     ranks, vectors = sample(VECTORS[:3].repeat(5, 1), 8)
-    assert drawn(ranks, vectors, 8).unique(dim=0).shape == (3, 16)
-    assert len(drawn(ranks, vectors, 8)) == 3
+    again = torch.cat([ranks, ranks]), torch.cat([vectors, vectors])
+    for merged, number in (drawn(ranks, vectors), drawn(*again)):
+        assert int(number) == 3
+        assert torch.equal(merged[:3], vectors[:3])
+    assert vectors.unique(dim=0).shape == (4, 16) and not vectors[3:].any()
 
 
 def test_sample_favours_no_part_of_the_batch() -> None:

@@ -144,13 +144,12 @@ class BookQuantizer(Quantizer):
     def _distinct(self, entries: Tensor) -> Tensor:
         """Entries as they are compared `[N, d]`, or `[N, d + 1]`.
 
-        What has no direction is at a right angle to everything: such entries get a coordinate of their own.
+        What has no direction is at a right angle to everything: such entries have a coordinate of their own.
         """
         entries = self._comparable(entries)
-        lost = ~entries.any(1)
-        if self.metric == "euclidean" or not bool(lost.any()):
+        if self.metric == "euclidean":
             return entries
-        return torch.cat([entries, lost[:, None].to(entries.dtype)], 1)
+        return torch.cat([entries, (~entries.any(1, keepdim=True)).to(entries.dtype)], 1)
 
     def _comparable(self, vectors: Tensor) -> Tensor:
         return functional.normalize(vectors, dim=1) if self.metric == "cosine" else vectors

@@ -128,7 +128,8 @@ class KMeans:
         for rows in chunks():
             moments.add(rows)
             pool = rows.float() if found is None else torch.cat([found, rows.float()])
-            found = drawn(*sample(pool, room), room)
+            picked, number = drawn(*sample(pool, room))
+            found = picked[: int(number)]
         if found is None:
             raise ValueError("found no blocks, expected at least one")
         self._run(chunks, found, moments, keep_labels=False)

@@ -82,6 +82,9 @@ def orthogonality(entries: Tensor) -> Tensor:
     return (unit.T @ unit).square().sum() / len(unit) ** 2 - 1 / len(unit)
 
 
-def mean_square(difference: Tensor) -> Tensor:
-    """Mean square of `[M, d]`; 0 for no rows."""
-    return difference.square().sum() / max(1, difference.numel())
+def mean_square(difference: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Mean square of the rows `[M, d]`, or of those that are valid `[M]`; 0 for none."""
+    if valid is None:
+        return difference.square().sum() / max(1, difference.numel())
+    number = (valid.sum() * difference.shape[1]).clamp(min=1)
+    return difference.masked_fill(~valid[:, None], 0).square().sum() / number

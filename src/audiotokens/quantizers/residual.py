@@ -14,6 +14,7 @@ from typing import ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from audiotokens.nn.constants import integers
 from audiotokens.quantizers.base import (
     Quantized,
     Quantizer,
@@ -238,7 +239,7 @@ class ResidualQuantizer(Quantizer):
     def _used_levels(self, num_codebooks: Tensor | int | None, latents: Tensor) -> Tensor | None:
         """Levels that each item uses `[B]`; None: all."""
         if isinstance(num_codebooks, Tensor):
-            ends = torch.tensor(self._ends, device=latents.device)
+            ends = integers(self._ends, latents.device)
             return torch.searchsorted(ends, num_codebooks.to(latents.device)) + 1
         count = self._ends.index(self.check_prefix(num_codebooks)) + 1
         return None if count == len(self._ends) else torch.full((len(latents),), count, device=latents.device)
@@ -268,14 +269,16 @@ class ResidualQuantizer(Quantizer):
         self, parts: Sequence[Quantized], used: Tensor | None, mask: Tensor | None
     ) -> dict[str, Tensor]:
         """Losses of the levels that any frame uses, added by name."""
+        left_out = {"commitment"} if self.config.commitment else set()
+        names = {name for part in parts for name in part.losses} - left_out
         deepest = len(parts)
-        if used is not None:
+        if names and used is not None:
             # A mean over no frames is no number.
             deepest = int((used if mask is None else used * mask.any(1)).max())
         losses: dict[str, Tensor] = {}
         for part in parts[:deepest]:
             for name, value in part.losses.items():
-                if name != "commitment" or not self.config.commitment:
+                if name in names:
                     losses[name] = losses[name] + value if name in losses else value
         return losses
 

@@ -12,6 +12,9 @@ from typing import TypeAlias
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn import functional
+
+from audiotokens.nn.constants import integers
 
 Statistics: TypeAlias = dict[str, Tensor]
 
@@ -20,6 +23,7 @@ _MULTIPLIERS = (
     0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93,
     0xA0761D6478BD642F, 0xE7037ED1A0B428DB, 0x8EBC6AF09C88C6E3, 0x589965CC75374CC3,
 )  # fmt: skip
+_FACTORS = tuple(value - (1 << 64) if value >> 63 else value for value in _MULTIPLIERS)
 _LAST = torch.iinfo(torch.int64).max
 
 
@@ -70,7 +74,7 @@ def select(statistics: Mapping[str, Tensor], name: str) -> Statistics:
     return {key.removeprefix(prefix): value for key, value in statistics.items() if key.startswith(prefix)}
 
 
-def sample(vectors: Tensor, capacity: int) -> tuple[Tensor, Tensor]:
+def sample(vectors: Tensor, capacity: int, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Draw vectors without repetition so that a batch in parts and as a whole give the same ones.
 
     Each vector has a rank that its own bits decide, and the lowest ranks are drawn (bottom-k sampling, Cohen
@@ -79,44 +83,48 @@ def sample(vectors: Tensor, capacity: int) -> tuple[Tensor, Tensor]:
     Args:
         vectors: float32 `[M, D]`.
         capacity: how many to draw.
+        valid: which vectors may be drawn, bool `[M]`; None: all.
 
     Returns:
         ranks: int64 `[capacity]`, ascending; the largest number where there were too few different vectors.
         drawn: `[capacity, D]`; zeros there.
     """
-    ranks, order = hashes(vectors).sort(stable=True)
-    first = torch.ones_like(ranks, dtype=torch.bool)
-    first[1:] = ranks[1:] != ranks[:-1]
-    ranks, order = ranks[first][:capacity], order[first][:capacity]
-    missing = capacity - len(ranks)
-    drawn = vectors[order]
-    return (
-        torch.cat([ranks, ranks.new_full((missing,), _LAST)]),
-        torch.cat([drawn, drawn.new_zeros(missing, vectors.shape[1])]),
-    )
+    ranks = hashes(vectors)
+    ranks, order = _each_once(ranks if valid is None else ranks.masked_fill(~valid, _LAST))
+    ranks, missing = ranks[:capacity], max(0, capacity - len(ranks))
+    rows = vectors[order[:capacity]].masked_fill((ranks == _LAST)[:, None], 0)
+    return torch.cat([ranks, ranks.new_full((missing,), _LAST)]), functional.pad(rows, (0, 0, 0, missing))
 
 
-def drawn(ranks: Tensor, vectors: Tensor, count: int) -> Tensor:
-    """The `count` first vectors of merged samples, or fewer `[<= count, D]`.
+def drawn(ranks: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors of merged samples in the order of their ranks, each once.
 
     Args:
         ranks: int64 `[R]`, of one `sample` or several concatenated.
         vectors: `[R, D]`.
-        count: how many to take.
+
+    Returns:
+        drawn: `[R, D]`, of which the first `number` count.
+        number: a scalar; a tensor, for which a GPU need not be waited for.
     """
+    ranks, order = _each_once(ranks)
+    return vectors[order], (ranks != _LAST).sum()
+
+
+def _each_once(ranks: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort ranks `[R]`, and their places, with `_LAST` for those that repeat one."""
     ranks, order = ranks.sort(stable=True)
-    keep = ranks != _LAST
-    keep[1:] &= ranks[1:] != ranks[:-1]
-    return vectors[order[keep][:count]]
+    repeated = functional.pad(ranks[1:] == ranks[:-1], (1, 0))
+    ranks, again = ranks.masked_fill(repeated, _LAST).sort(stable=True)
+    return ranks, order[again]
 
 
 def hashes(vectors: Tensor) -> Tensor:
     """Hash the bits of the first elements of each vector, float32 `[M, D]`; int64 `[M]`, not negative."""
     bits = vectors[:, :_HASHED].contiguous().view(torch.int32).to(torch.int64)
-    factors = [value - (1 << 64) if value >> 63 else value for value in _MULTIPLIERS[: bits.shape[1]]]
-    mixed = (bits * torch.tensor(factors, device=bits.device)).sum(1)
+    mixed = (bits * integers(_FACTORS[: bits.shape[1]], bits.device)).sum(1)
     for shift in (29, 32):
-        mixed = (mixed ^ (mixed >> shift)) * factors[0]
+        mixed = (mixed ^ (mixed >> shift)) * _FACTORS[0]
     return (mixed ^ (mixed >> 31)) & (_LAST - 1)
 
 

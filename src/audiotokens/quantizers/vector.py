@@ -168,43 +168,44 @@ class VectorQuantizer(BookQuantizer):
             vectors = self.project(to_rows(latents.float()))
             index = self.nearest(vectors)
             quantized = self.embed(index)
-            used = (vectors, quantized, index)
-            if mask is not None:
-                valid = valid_rows(latents, mask)
-                used = (vectors[valid], quantized[valid], index[valid])
-            losses = self.losses(used[0], used[1])
+            valid = None if mask is None else valid_rows(latents, mask)
+            losses = self.losses(vectors, quantized, valid)
             restored = self.restore(pass_gradient(vectors, quantized, self.config.gradient))
         return Quantized(
             latents=from_rows(restored, batch),
             codes=index.view(batch, 1, -1),
             losses=losses,
-            statistics=self.collect(used[0], used[2]) if self.training else {},
+            statistics=self.collect(vectors, index, valid) if self.training else {},
         )
 
-    def losses(self, vectors: Tensor, quantized: Tensor) -> dict[str, Tensor]:
-        """Weighted losses of vectors `[M, d]` and their entries `[M, d]`; none of weight 0."""
+    def losses(self, vectors: Tensor, quantized: Tensor, valid: Tensor | None) -> dict[str, Tensor]:
+        """Weighted losses, none of weight 0, of the valid ones of vectors `[M, d]` and entries `[M, d]`."""
         config, losses = self.config, {}
         if config.commitment:
-            losses["commitment"] = config.commitment * mean_square(vectors - quantized.detach())
+            losses["commitment"] = config.commitment * mean_square(vectors - quantized.detach(), valid)
         if isinstance(config.learning, GradientLearning) and config.learning.codebook_weight:
-            error = mean_square(vectors.detach() - quantized)
+            error = mean_square(vectors.detach() - quantized, valid)
             losses["codebook"] = config.learning.codebook_weight * error
         if config.orthogonal:
             losses["orthogonal"] = config.orthogonal * orthogonality(self.entries())
         if config.entropy is not None:
-            losses["entropy"] = entropy_penalty(self.scores(vectors), config.entropy)
+            counted = vectors if valid is None else vectors[valid]
+            losses["entropy"] = entropy_penalty(self.scores(counted), config.entropy)
         return losses
 
     @torch.no_grad()
-    def collect(self, vectors: Tensor, index: Tensor) -> Statistics:
-        """Statistics for `update` of vectors `[M, d]` and their codes `[M]`."""
+    def collect(self, vectors: Tensor, index: Tensor, valid: Tensor | None) -> Statistics:
+        """Statistics for `update` of the valid ones of vectors `[M, d]` and their codes `[M]`."""
+        # Masks instead of a choice of rows, and no bincount: a GPU would have to be waited for.
         vectors = vectors.detach().float()
-        statistics = {"sum_counts": torch.bincount(index, minlength=self.codebook_size)}
+        ones = torch.ones_like(index) if valid is None else valid.long()
+        statistics = {"sum_counts": ones.new_zeros(self.codebook_size).index_add_(0, index, ones)}
         if self._averaged:
-            statistics["sum_vectors"] = torch.zeros_like(self.sums).index_add_(0, index, vectors)
+            counted = vectors if valid is None else vectors.masked_fill(~valid[:, None], 0)
+            statistics["sum_vectors"] = torch.zeros_like(self.sums).index_add_(0, index, counted)
         if self.config.learning.expire_below or self.config.clustering is not None:
             capacity = min(self.codebook_size, _CANDIDATES)
-            statistics["ranks"], statistics["candidates"] = sample(vectors, capacity)
+            statistics["ranks"], statistics["candidates"] = sample(vectors, capacity, valid)
         return statistics
 
     @torch.no_grad()
@@ -218,9 +219,7 @@ class VectorQuantizer(BookQuantizer):
             self.sums.lerp_(statistics["sum_vectors"], share)
             self._follow_averages(share > 0)
         if "ranks" in statistics:
-            candidates = drawn(statistics["ranks"], statistics["candidates"], self.codebook_size)
-            if len(candidates):
-                self._revive(candidates)
+            self._revive(*drawn(statistics["ranks"], statistics["candidates"]))
 
     @torch.no_grad()
     def initialize(self, latents: Tensor, *, generator: torch.Generator | None = None) -> None:
@@ -255,18 +254,20 @@ class VectorQuantizer(BookQuantizer):
         book = functional.normalize(book, dim=1) if self.metric == "sphere" else book
         self.book.copy_(torch.where((seen & (counts > _FORGOTTEN))[:, None], book, self.book))
 
-    def _revive(self, candidates: Tensor) -> None:
-        """Draw entries that are out of use, with their statistics, towards `candidates` `[C, d]`."""
+    def _revive(self, candidates: Tensor, number: Tensor) -> None:
+        """Draw entries out of use, with their statistics, towards the first `number` candidates `[C, d]`."""
         if self.config.clustering is not None:
-            share, count = self.config.clustering.shares(self.counts), self.counts.mean()
-            targets = candidates[torch.arange(len(self.counts), device=candidates.device) % len(candidates)]
+            share = self.config.clustering.shares(self.counts) * (number > 0)
+            count = self.counts.mean()
+            order = torch.arange(len(self.counts), device=candidates.device)
+            targets = candidates[order % number.clamp(min=1)]
         else:
             below = self.config.learning.expire_below
             expired = self.counts < below
             order = expired.cumsum(0) - 1
-            share = (expired & (order < len(candidates))).to(self.counts.dtype)
+            share = (expired & (order < number)).to(self.counts.dtype)
             targets = candidates[order.clamp(0, len(candidates) - 1)]
-            count = self.counts.new_tensor(_RESTART * below)
+            count = self.counts.new_full((), _RESTART * below)
         self.counts.lerp_(count.expand_as(self.counts), share)
         self.book.lerp_(targets, share[:, None])
         if self._averaged:
