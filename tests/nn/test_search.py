@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from audiotokens.nn import search
+from audiotokens.nn import scores
 from audiotokens.nn.exact import nearest, nearest_float64
 from audiotokens.nn.search import Searcher
 
-has_int8 = search._has_int8_products(torch.device("cpu"))
+has_int8 = scores.has_int8_products(torch.device("cpu"))
 each_product = pytest.mark.parametrize("eight_bits", [False, True] if has_int8 else [False])
 
 
@@ -98,12 +98,26 @@ def coarse_grid() -> tuple[Tensor, Tensor]:
     return vectors, book
 
 
+def silence_at_intervals() -> tuple[Tensor, Tensor]:
+    """Silent wherever the scale of vectors is asked."""
+    vectors = normal(640, 64, seed=1)
+    vectors[::10] = 0
+    return vectors, normal(300, 64)
+
+
+def loud_minority() -> tuple[Tensor, Tensor]:
+    vectors = normal(640, 64, seed=1)
+    vectors[5::7] *= 1e12
+    return vectors, normal(300, 64)
+
+
 def correlated_pair() -> tuple[Tensor, Tensor]:
     return correlated(300, 128, 1), correlated(1024, 128, 2)
 
 
 HARD = [planted_ties, midpoints, equal_entries, huge, one_huge_entry, one_loud_vector, offset, far_vectors]
 HARD += [zeros, silence_among_unit_vectors, coarse_grid, correlated_pair]
+HARD += [silence_at_intervals, loud_minority]
 
 
 @each_product
@@ -167,17 +181,17 @@ def test_bounds_of_scores_hold(make: Callable[[], tuple[Tensor, Tensor]]) -> Non
     mean = book.double().mean(0)
     vectors, book = vectors - mean, book.double() - mean
     exact = 0.5 * book.square().sum(1) - vectors @ book.T
-    scores = search._FloatScores(book)
-    left, length, margin = scores.prepare(vectors)
-    if not float(margin.amax()) < scores.largest_margin:
+    exactly = scores.FloatScores(book)
+    left, length, margin = exactly.prepare(vectors)
+    if not float(margin.amax()) < exactly.largest_margin:
         return
-    groups, _ = scores.product(left, 0, scores.size)
+    groups, _ = exactly.product(left, 0, exactly.size)
     error = (groups.flatten(1)[:, : len(book)] - 2 * exact).abs().amax(1)
     assert (error <= 0.5 * margin).all()
-    coarse = search._Int8Scores(book)
+    coarse = scores.Int8Scores(book)
     whole, offsets, unit, above = coarse.prepare(left[:, :-1], length)
     groups, _ = coarse.product(whole, offsets, 0, coarse.size)
-    bounds = groups.flatten(1)[:, : len(book)].double()
+    bounds = (groups.flatten(1)[:, : len(book)] >> 6).double()
     slack = (0.5 * margin / unit + 4e-7 * bounds.abs().amax(1))[:, None]
     assert (bounds <= exact / unit + above[:, None] + slack).all()
 

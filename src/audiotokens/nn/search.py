@@ -4,21 +4,6 @@ argmin_n ||x - e_n||^2 is searched in two steps. A product gives scores of all e
 proven bound; the entries that the bound cannot rule out are compared by sum_j (x_j - e_nj)^2 in float64. So
 an index depends on its vector and the book alone: not on the batch, the thread count, the processor or the
 arithmetic of the product.
-
-Float32 scores are s = ||e||^2 - 2 <x, e>, one product of (x, 1) with (-2 e, ||e||^2), about the mean of the
-book where that is far from zero. A sum of n products in any order errs by at most n u / (1 - n u) sum |a b|
-with u = 2^-24 (Higham 2002, section 3.1), here with n = D + 1 and sum |a b| <= 2 ||x|| L + L^2, where L is
-the largest ||e||. Rounding the factors adds 2 u, and 2 v where the product itself rounds them to v (TF32,
-bfloat16). So every score errs by at most b = ((D + 4) u + 2 v) (2 ||x|| L + L^2), and an entry whose score
-exceeds the smallest by more than 2 b is not the nearest.
-
-Scores in 8 bits are h = ||e||^2 / 2ac - <p, q> with integers p ~ x / a and q ~ e / c of at most 127 in size;
-their product is exact. <x, e> - ac <p, q> = <x - ap, e> + <ap, e - cq>, so that by Cauchy-Schwarz ac h is
-within ||x - ap|| ||e|| + ||ap|| ||e - cq|| of t = ||e||^2 / 2 - <x, e>. With the mean X of ||x - ap|| over a
-tile, l = h - X ||e|| / ac, rounded, is compared in integers. The entry of the smallest l, scored in float32,
-gives t <= (s + b) / 2 for the nearest one, whose ac l is therefore at most
-(s + 2 b) / 2 + max(||x - ap|| - X, 0) L + ||ap|| max ||e - cq|| + ac, with b once more for x in float32. The
-entries up to there, about two of a thousand, are scored in float32.
 """
 
 from __future__ import annotations
@@ -27,25 +12,28 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-_GROUP = 64
+from audiotokens.nn.scores import (
+    FEW,
+    FloatScores,
+    Int8Scores,
+    float_table,
+    grouped_product,
+    has_int8_products,
+    take,
+    with_ones,
+)
+
 # Scores of one tile: as many as a processor keeps close to it.
 _TILE = {"cpu": 1 << 21, "cuda": 1 << 25}
-_INNER = 1 << 18
 _CPU_COLUMNS = 2048
 _COLUMNS = {"cpu": _CPU_COLUMNS, "cuda": 1 << 16}
-_PAIRS = 1024
 _MOST_PAIRS = 1 << 19
 _DIFFERENCES = 1 << 20
 # With so many candidates a vector, scores in 8 bits are not worth their price.
 _CROWD = 16
-_FEW = 32
 # So few scores are compared at once.
 _SMALL = 1 << 16
-_UNIT = 2.0**-24
-_LARGEST = 1e38
-_SMALLEST = 1e-15
 
 
 class Searcher:
@@ -63,12 +51,12 @@ class Searcher:
         mean = entries.mean(0).float()
         far = mean.square().sum() > 0.5 * entries.square().sum(1).mean()
         self._center = mean if far else None
-        self._float = _FloatScores(entries if self._center is None else entries - self._center)
+        self._float = FloatScores(entries if self._center is None else entries - self._center)
         if eight_bits is None:
-            eight_bits = _has_int8_products(book.device) and len(book) >= 256 and book.shape[1] >= 48
-        # torch's product of 8 bits over one dimension is wrong.
-        self._eight_bits = eight_bits and book.shape[1] > 1
-        self._coarse: _Int8Scores | None = None
+            eight_bits = has_int8_products(book.device) and len(book) >= 256 and book.shape[1] >= 48
+        # torch's product of 8 bits over one dimension is wrong, and sums of more than 768 may not fit.
+        self._eight_bits = eight_bits and 1 < book.shape[1] <= 768
+        self._coarse: Int8Scores | None = None
 
     @torch.no_grad()
     def nearest(self, vectors: Tensor) -> Tensor:
@@ -92,31 +80,29 @@ class Searcher:
 
     def _coarse_pairs(self, left: Tensor, length: Tensor, margin: Tensor) -> _Pairs | None:
         """What scores in 8 bits leave, with float32 scores; None where that is not worth its price."""
-        if not self._eight_bits or len(left) < _FEW:
+        if not self._eight_bits or len(left) < FEW:
             return None
         if self._coarse is None:
             entries = self.book.double()
-            self._coarse = _Int8Scores(entries if self._center is None else entries - self._center)
+            self._coarse = Int8Scores(entries if self._center is None else entries - self._center)
         coarse = self._coarse
         whole, offsets, unit, error = coarse.prepare(left[:, :-1], length)
+        row = torch.arange(len(left))
         limit: Tensor | None = None
         pairs: _Pairs | None = None
         for start in range(0, coarse.size, _CPU_COLUMNS):
             groups, minima = coarse.product(whole, offsets, start, start + _CPU_COLUMNS)
-            row, first = _smallest(groups, minima)
+            first = coarse.first(minima)
             score = self._float.score(row, first + start, left)
-            bound = torch.add(error, score + margin, alpha=0.5 / unit)
-            bound = bound.add_(bound.abs(), alpha=8 * _UNIT).clamp_(max=2.0**30).int()
+            bound = coarse.packed(torch.add(error, score + margin, alpha=0.5 / unit))
             limit = bound if limit is None else torch.minimum(limit, bound)
-            others, entry, _ = _up_to(groups, minima, limit)
+            others, entry = coarse.up_to(groups, minima, limit)
             if len(others) > _CROWD * len(left):
                 self._eight_bits, self._coarse = False, None
                 return None
-            others, entry = _at((entry != first[others]).nonzero()[:, 0], others, entry)
-            row, entry = torch.cat([row, others]), torch.cat([first, entry]) + start
-            found = _Pairs(
-                row, entry, torch.cat([score, self._float.score(others, entry[len(left) :], left)])
-            )
+            others, entry = take((entry != first[others]).nonzero()[:, 0], others, entry)
+            score = torch.cat([score, self._float.score(others, entry + start, left)])
+            found = _Pairs(torch.cat([row, others]), torch.cat([first, entry]) + start, score)
             pairs = found if pairs is None else pairs.joined(found)
         return pairs
 
@@ -200,14 +186,14 @@ def nearest(vectors: Tensor, book: Tensor) -> Tensor:
         squares = entries.square().sum(1)
         if len(vectors) * len(book) <= _SMALL:
             table = torch.cat([-2.0 * entries, squares[:, None]], 1)
-            return (_with_ones(vectors, dtype) @ table.T).min(1).indices
-        table = _float_table(entries, squares, dtype)
+            return (with_ones(vectors, dtype) @ table.T).min(1).indices
+        table = float_table(entries, squares, dtype)
         step = _COLUMNS[_kind(vectors.device)]
         parts = []
         for part in vectors.split(_rows(vectors.device, len(table))):
-            left = _with_ones(part, dtype)
+            left = with_ones(part, dtype)
             for start in range(0, len(table), step):
-                groups, minima = _grouped_product(left, table[start : start + step], None)
+                groups, minima = grouped_product(left, table[start : start + step], None)
                 row, entry = _smallest(groups, minima)
                 score = groups.flatten(1)[row, entry]
                 if start == 0:
@@ -227,116 +213,10 @@ class _Pairs(NamedTuple):
     score: Tensor
 
     def kept(self, keep: Tensor) -> _Pairs:
-        return _Pairs(*_at(keep.nonzero()[:, 0], *self))
+        return _Pairs(*take(keep.nonzero()[:, 0], *self))
 
     def joined(self, other: _Pairs) -> _Pairs:
         return _Pairs(*(torch.cat(both) for both in zip(self, other)))
-
-
-class _FloatScores:
-    """Float32 scores of entries `[N, D]`, filled up to whole groups by some that are never near."""
-
-    def __init__(self, entries: Tensor) -> None:
-        squares = entries.square().sum(1)
-        self._longest = float(squares.amax().sqrt())
-        self._table = _float_table(entries, squares, torch.float32)
-        self.size = len(self._table)
-        dim = entries.shape[1]
-        self._relative = 2.0 * ((dim + 4) * _UNIT + 2.0 * _factor_rounding(entries.device))
-        self.largest_margin = _LARGEST * self._relative
-
-    def prepare(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Left factor of the product, lengths, and by how much the nearest may miss the smallest score."""
-        left = _with_ones(vectors)
-        length = torch.linalg.vector_norm(left[:, :-1], dim=1)
-        return left, length, (2.0 * length + self._longest).mul_(self._longest * self._relative)
-
-    def product(self, left: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Scores of a range of entries `[M, N / C, C]` in groups of C, or fewer at the end; their minima."""
-        return _grouped_product(left, self._table[start:stop], None)
-
-    def score(self, row: Tensor, entry: Tensor, left: Tensor) -> Tensor:
-        """Scores of pairs."""
-        parts = [
-            self._table.index_select(0, some).mul_(left.index_select(0, where)).sum(1)
-            for where, some in zip(row.split(_PAIRS), entry.split(_PAIRS))
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-class _Int8Scores:
-    """Lower bounds l for entries `[N, D]`, in 8 bits."""
-
-    def __init__(self, entries: Tensor) -> None:
-        self._scale = max(float(entries.abs().amax()) / 127.0, _SMALLEST)
-        table = (entries / self._scale).round()
-        extra = -len(table) % _GROUP
-        self._table = functional.pad(-table, (0, 0, 0, extra)).to(torch.int8)
-        self._lengths = functional.pad(entries.square().sum(1).sqrt(), (0, extra))
-        self._halves = 0.5 * self._lengths.square()
-        self._halves[len(table) :] = torch.inf
-        self._longest = float(self._lengths.amax())
-        self._rest = float((entries - table * self._scale).square().sum(1).amax().sqrt())
-        self.size = len(self._table)
-        # Half squares in units of both scales have to fit into 32 bits.
-        self._finest = max(0.5 * self._longest**2 / self._scale / 2**29, _SMALLEST)
-
-    def prepare(self, vectors: Tensor, length: Tensor) -> tuple[Tensor, Tensor, float, Tensor]:
-        """Integers p `[M, D]`; what to add to -<p, q> `[N]`; ac; what to add to (s + b) / 2ac `[M]`."""
-        # Larger than the largest of most vectors; what it cuts off is part of x - ap.
-        scale = float(vectors.abs().amax(1).mean().mul_(1.6 / 127.0).clamp_(min=self._finest))
-        unit = scale * self._scale
-        whole = (vectors / scale).round_().clamp_(-127.0, 127.0)
-        rest = torch.linalg.vector_norm(torch.sub(vectors, whole, alpha=scale), dim=1)
-        rest = rest.mul_(1.001).add_(length, alpha=1e-6)  # at least ||x - ap||, rounding included
-        usual = float(rest.mean())
-        offsets = (self._halves - usual * self._lengths).div_(unit).round_()
-        offsets = offsets.clamp_(-(2.0**30), 2.0**30).to(torch.int32)
-        # ||ap|| <= ||x|| + ||x - ap||
-        above = (rest - usual).clamp_(min=0).mul_(self._longest).add_((length + rest).mul_(self._rest))
-        return whole.to(torch.int8), offsets, unit, above.mul_(1.001 / unit).add_(2.0)
-
-    def product(self, left: Tensor, offsets: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Lower bounds of a range of entries, int32 `[M, N / C, C]` in groups of C; their minima."""
-        return _grouped_product(left, self._table[start:stop], offsets[start:stop])
-
-
-def _float_table(entries: Tensor, squares: Tensor, dtype: torch.dtype) -> Tensor:
-    """(-2 e, ||e||^2), filled up to whole groups by entries that are never near."""
-    size, dim = entries.shape
-    table = entries.new_zeros(size + -size % _GROUP, dim + 1, dtype=dtype)
-    table[:size, :dim] = entries
-    table[:size, :dim] *= -2.0
-    table[:size, dim] = squares
-    table[size:, dim] = torch.inf
-    return table
-
-
-def _with_ones(vectors: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(x, 1)."""
-    left = vectors.new_empty(len(vectors), vectors.shape[1] + 1, dtype=dtype)
-    left[:, :-1] = vectors
-    left[:, -1] = 1.0
-    return left
-
-
-def _grouped_product(left: Tensor, table: Tensor, offsets: Tensor | None) -> tuple[Tensor, Tensor]:
-    """left table^T + offsets as `[M, N / C, C]`, and its minima over C, which are found vectorized."""
-    rows, size = len(left), len(table)
-    dtype = left.dtype if offsets is None else torch.int32
-    scores = torch.empty(rows, size, dtype=dtype, device=left.device)
-    groups = scores.view(rows, -1, _GROUP if rows >= _FEW else 1)
-    minima = torch.empty(groups.shape[:2], dtype=dtype, device=left.device)
-    step = max(1, _INNER // size) if left.device.type == "cpu" else rows
-    # Each part is still in the processor's nearest cache when its minima are taken.
-    for start in range(0, rows, step):
-        part = slice(start, start + step)
-        if offsets is None:
-            torch.mm(left[part], table.T, out=scores[part])
-        else:
-            torch._int_mm(left[part], table.T, out=scores[part]).add_(offsets)
-        torch.amin(groups[part], 2, out=minima[part])
-    return groups, minima
 
 
 def _smallest(groups: Tensor, minima: Tensor) -> tuple[Tensor, Tensor]:
@@ -358,10 +238,6 @@ def _up_to(groups: Tensor, minima: Tensor, limit: Tensor) -> tuple[Tensor, Tenso
     return row.index_select(0, which), group.index_select(0, which) * groups.shape[2] + member, score
 
 
-def _at(where: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
-    return tuple(part.index_select(0, where) for part in parts)
-
-
 def _true(mask: Tensor) -> tuple[Tensor, Tensor]:
     """`mask.nonzero(as_tuple=True)`, faster where few are: eight are asked at a time."""
     row, block = mask.view(torch.int64).nonzero(as_tuple=True)
@@ -375,19 +251,6 @@ def _by_differences(vectors: Tensor, book: Tensor) -> Tensor:
         for part in book.split(max(1, _DIFFERENCES // book.shape[1]))
     ]
     return torch.cat(parts, 1).min(1).indices
-
-
-def _has_int8_products(device: torch.device) -> bool:
-    """Whether products of 8-bit integers are exact and fast: VNNI; older instructions saturate."""
-    supported = getattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    return device.type == "cpu" and bool(supported()) and torch.backends.mkldnn.is_available()
-
-
-def _factor_rounding(device: torch.device) -> float:
-    """To what relative precision a float32 product rounds its factors, beyond float32."""
-    if device.type == "cuda":
-        return 2.0**-11 if torch.backends.cuda.matmul.allow_tf32 else 0.0
-    return 0.0 if torch.get_float32_matmul_precision() == "highest" else 2.0**-8
 
 
 def _rows(device: torch.device, size: int) -> int:
