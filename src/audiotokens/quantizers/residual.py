@@ -305,7 +305,8 @@ class ResidualQuantizer(Quantizer):
         for index, scale in enumerate(self._scales[:count]):
             level = self.level(index)
             codes.append(level.encode(rest if scale == 1 else rest / scale))
-            rest = rest - level.decode(codes[-1]).double() * scale
+            decoded = level.decode(codes[-1]).double()
+            rest = rest - (decoded if scale == 1 else decoded * scale)
         return torch.cat(codes, 1)
 
     def _decode_level(self, index: int, codes: Tensor) -> Tensor:
