@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from audiotokens.quantizers import FSQConfig, UsageCounter, build_quantizer, usage_report
+from audiotokens.quantizers import (
+    FSQConfig,
+    MultiscaleConfig,
+    UsageCounter,
+    build_quantizer,
+    usage_report,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -96,6 +102,21 @@ def test_report_of_a_quantizer() -> None:
     assert report.joint_entropy == report.books[0].entropy
     assert json.loads(json.dumps(report.to_dict()))["nominal_bitrate"] == pytest.approx(25 * math.log2(9))
     assert f"effective bit rate: {25 * report.entropy_bits:.0f} bit/s of 79" in str(report)
+
+
+def test_books_of_several_rates_count_at_their_own() -> None:
+    torch.manual_seed(0)
+    config = MultiscaleConfig(strides=(4, 2, 2), inner=FSQConfig(levels=(4, 4)))
+    quantizer = build_quantizer(config, dim=2)
+    mask = torch.arange(40) < torch.tensor([[40], [13]])
+    report = usage_report(quantizer, torch.randn(2, 2, 40), mask=mask, frame_rate=50.0)
+    assert [book.codes for book in report.books] == [10 + 4, 20 + 7, 20 + 7]
+    assert report.nominal_bits == 4 / 4 + 4 / 2 + 4 / 2
+    assert report.entropy_bits == pytest.approx(
+        sum(book.entropy / book.stride for book in report.books), abs=1e-12
+    )
+    assert [(pair.first, pair.second) for pair in report.pairs] == [(1, 2)]
+    assert report.joint_entropy is None
 
 
 def test_nothing_counted_is_no_use() -> None:

@@ -91,6 +91,12 @@ class MultiscaleQuantizer(Quantizer):
         return self.config.strides
 
     @property
+    def book_strides(self) -> tuple[int, ...]:
+        """Frames per code of each book."""
+        levels = zip(self._quantizers, self.strides)
+        return tuple(stride for level, stride in levels for _ in level.codebook_sizes)
+
+    @property
     def codebook_sizes(self) -> tuple[int, ...]:
         return tuple(size for level in self._quantizers for size in level.codebook_sizes)
 

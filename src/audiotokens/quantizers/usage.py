@@ -26,6 +26,7 @@ from audiotokens.entropy import (
     plugin_entropy,
 )
 from audiotokens.quantizers.base import Quantizer
+from audiotokens.quantizers.multiscale import MultiscaleQuantizer
 
 JOINT_COVERAGE = 0.9
 """The joint entropy is given where tuples of codes that occurred make up at least this share of all."""
@@ -49,6 +50,7 @@ class BookReport:
         coverage: estimated share of future codes that occurred already; where it is low the sample is too
             small, and the entropy too.
         dead: entries that did not occur.
+        stride: frames per code.
     """
 
     book: int
@@ -61,6 +63,7 @@ class BookReport:
     perplexity: float
     coverage: float
     dead: tuple[int, ...]
+    stride: int = 1
 
     @property
     def utilisation(self) -> float:
@@ -97,9 +100,10 @@ class UsageReport:
 
     Args:
         books: in the order of the codes.
-        pairs: of books, where they were asked for.
+        pairs: of books of equal strides, where they were asked for.
         frames: that were counted.
-        joint_entropy: bits per frame of all books together; None where the sample is too small to tell.
+        joint_entropy: bits per frame of all books together; None where the sample is too small to tell, or
+            books have strides.
         frame_rate: frames per second; None: not known, and no bit rates.
     """
 
@@ -112,12 +116,12 @@ class UsageReport:
     @property
     def nominal_bits(self) -> float:
         """Bits per frame that the sizes of the books take."""
-        return math.fsum(math.log2(book.size) for book in self.books)
+        return math.fsum(math.log2(book.size) / book.stride for book in self.books)
 
     @property
     def entropy_bits(self) -> float:
         """Bits per frame with every book at its own entropy."""
-        return math.fsum(book.entropy for book in self.books)
+        return math.fsum(book.entropy / book.stride for book in self.books)
 
     def bitrate(self, bits: float | None) -> float | None:
         """Bits per second of bits per frame; None where either is not known."""
@@ -166,6 +170,7 @@ class UsageCounter:
     Args:
         codebook_sizes: entries of each book.
         pairs: whether to count pairs of books, whose number grows with the square of the books.
+        strides: frames per code of each book; None: 1.
 
     Example:
         >>> counter = UsageCounter((4, 4))
@@ -174,36 +179,50 @@ class UsageCounter:
         [4, 1]
     """
 
-    def __init__(self, codebook_sizes: Sequence[int], *, pairs: bool = True) -> None:
+    def __init__(
+        self, codebook_sizes: Sequence[int], *, pairs: bool = True, strides: Sequence[int] | None = None
+    ) -> None:
         self._sizes = tuple(codebook_sizes)
+        self._strides = tuple(strides or [1] * len(self._sizes))
         self._frames = 0
         self._counts = [np.zeros(size, np.int64) for size in self._sizes]
         several = len(self._sizes) > 1
-        groups = list(combinations(range(len(self._sizes)), 2)) if pairs else []
-        self._tables = {group: _Table() for group in groups}
-        self._joint = _Table() if several and math.prod(self._sizes) <= _LARGEST_KEY else None
+        groups = combinations(range(len(self._sizes)), 2) if pairs else ()
+        self._tables = {(a, b): _Table() for a, b in groups if self._strides[a] == self._strides[b]}
+        countable = math.prod(self._sizes) <= _LARGEST_KEY and max(self._strides, default=1) == 1
+        self._joint = _Table() if several and countable else None
 
-    def add(self, codes: Tensor | np.ndarray, *, mask: Tensor | np.ndarray | None = None) -> None:
+    def add(
+        self, codes: Tensor | np.ndarray | Sequence[Tensor], *, mask: Tensor | np.ndarray | None = None
+    ) -> None:
         """Count codes.
 
         Args:
-            codes: integers `[B, K, T]`, or `[K, T]`.
-            mask: bool `[B, T]`, or `[T]`; False for frames to leave out.
+            codes: integers `[B, K, T]`, or `[K, T]`; where books have strides, a tensor for those of each.
+            mask: bool `[B, T]`, or `[T]`; False for frames to leave out. A code counts for a part of its
+                frames too.
 
         Raises:
             ValueError: another number of books, or a code outside its book.
         """
-        array = _array(codes)
-        array = array[None] if array.ndim == 2 else array
-        if array.ndim != 3 or array.shape[1] != len(self._sizes):
-            raise ValueError(f"codes have the shape {array.shape}, expected [B, {len(self._sizes)}, T]")
-        rows = array.transpose(1, 0, 2).reshape(len(self._sizes), -1).astype(np.int64)
-        if mask is not None:
-            rows = rows[:, _array(mask).reshape(-1).astype(bool)]
-        if not rows.size:
-            return
+        parts = [codes] if isinstance(codes, Tensor | np.ndarray) else codes
+        arrays = [array[None] if array.ndim == 2 else array for array in map(_array, parts)]
+        kept = None if mask is None else np.atleast_2d(_array(mask).astype(bool))
+        if {array.ndim for array in arrays} != {3} or sum(len(array[0]) for array in arrays) != len(
+            self._sizes
+        ):
+            shapes = " and ".join(str(array.shape) for array in arrays)
+            raise ValueError(f"codes have the shape {shapes}, expected [B, {len(self._sizes)}, T]")
+        rows: list[np.ndarray] = []
+        for array in arrays:
+            stride = self._strides[len(rows)]
+            part = array.transpose(1, 0, 2).reshape(array.shape[1], -1).astype(np.int64)
+            rows += list(part if kept is None else part[:, _windows(kept, stride).reshape(-1)])
+        self._add_rows(rows)
+
+    def _add_rows(self, rows: Sequence[np.ndarray]) -> None:
         for book, (row, size) in enumerate(zip(rows, self._sizes)):
-            if row.min() < 0 or row.max() >= size:
+            if row.size and (row.min() < 0 or row.max() >= size):
                 raise ValueError(
                     f"book {book} has codes {row.min()} to {row.max()}, expected 0 to {size - 1}"
                 )
@@ -212,7 +231,8 @@ class UsageCounter:
             table.add(self._keys(rows, group))
         if self._joint is not None:
             self._joint.add(self._keys(rows, range(len(rows))))
-        self._frames += rows.shape[1]
+        finest = min(range(len(rows)), key=self._strides.__getitem__)
+        self._frames += len(rows[finest]) * self._strides[finest]
 
     def report(self, *, frame_rate: float | None = None) -> UsageReport:
         """Report what was counted so far.
@@ -220,14 +240,17 @@ class UsageCounter:
         Args:
             frame_rate: frames per second, for bit rates.
         """
-        books = tuple(_book_report(book, counts) for book, counts in enumerate(self._counts))
+        books = tuple(
+            _book_report(book, counts, stride)
+            for book, (counts, stride) in enumerate(zip(self._counts, self._strides))
+        )
         pairs = tuple(self._pair_report(*group, table) for group, table in self._tables.items())
         joint = books[0].entropy if len(books) == 1 else None
         if self._joint is not None:
             joint = _joint_entropy(self._joint.counts(), math.fsum(book.entropy for book in books))
         return UsageReport(books, pairs, self._frames, joint, frame_rate)
 
-    def _keys(self, rows: np.ndarray, group: Sequence[int]) -> np.ndarray:
+    def _keys(self, rows: Sequence[np.ndarray], group: Sequence[int]) -> np.ndarray:
         """One integer per frame for the codes of several books."""
         keys: np.ndarray = rows[group[0]]
         for book in group[1:]:
@@ -259,8 +282,12 @@ def usage_report(
         frame_rate: frames per second, for bit rates.
         pairs: whether to look for redundancy between books.
     """
-    counter = UsageCounter(quantizer.codebook_sizes, pairs=pairs)
-    counter.add(quantizer.encode(latents), mask=mask)
+    if isinstance(quantizer, MultiscaleQuantizer):
+        counter = UsageCounter(quantizer.codebook_sizes, pairs=pairs, strides=quantizer.book_strides)
+        counter.add(quantizer.encode(latents, mask=mask), mask=mask)
+    else:
+        counter = UsageCounter(quantizer.codebook_sizes, pairs=pairs)
+        counter.add(quantizer.encode(latents), mask=mask)
     return counter.report(frame_rate=frame_rate)
 
 
@@ -290,7 +317,14 @@ def _array(values: Tensor | np.ndarray) -> np.ndarray:
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
-def _book_report(book: int, counts: np.ndarray) -> BookReport:
+def _windows(mask: np.ndarray, stride: int) -> np.ndarray:
+    """Which windows of `stride` frames hold any frame of a mask `[B, T]`, `[B, ceil(T / stride)]`."""
+    starts = np.arange(0, mask.shape[1], stride)
+    found: np.ndarray = np.logical_or.reduceat(mask, starts, axis=1)
+    return found
+
+
+def _book_report(book: int, counts: np.ndarray, stride: int) -> BookReport:
     codes, entropy = int(counts.sum()), corrected_entropy(counts)
     return BookReport(
         book=book,
@@ -303,6 +337,7 @@ def _book_report(book: int, counts: np.ndarray) -> BookReport:
         perplexity=2.0**entropy,
         coverage=coverage(counts),
         dead=tuple(int(entry) for entry in np.flatnonzero(counts == 0)),
+        stride=stride,
     )
 
 
