@@ -18,9 +18,9 @@ def pack_tensors(tensors: Mapping[str, Tensor], bits: WeightBits) -> dict[str, T
 
     Args:
         tensors: by name; what is not floating point stays as it is.
-        bits: 16 stores float16, and float32 where that cannot hold a value. 8 stores tensors of two or more axes with 4096 or more values as int8, and
-            beside each, named with ".scale" behind it, what its rows (all but the last axis) are multiplied
-            by; the others are stored as with 16.
+        bits: 16 stores float16, and float32 where that cannot hold a value. 8 stores tensors of two or more
+            axes with 4096 or more values as int8, and beside each, named with ".scale" behind it, what its
+            rows (all but the last axis) are multiplied by; the others are stored as with 16.
 
     Raises:
         ValueError: a value is infinite or no number.
