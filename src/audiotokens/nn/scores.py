@@ -29,8 +29,8 @@ FEW = 32
 """Vectors below which groups are not worth their price."""
 
 # Scores of a part that stay in the nearest cache until their minima are taken.
-_INNER = 1 << 18
-_PAIRS = 1024
+_INNER = 1 << 19
+_PAIRS = 2048
 _UNIT = 2.0**-24
 _LARGEST = 1e38
 _SMALLEST = 1e-15
@@ -58,11 +58,11 @@ class FloatScores:
         """Scores of a range of entries `[M, N / C, C]` in groups of C, or fewer at the end; their minima."""
         return grouped_product(left, self._table[start:stop], None)
 
-    def score(self, row: Tensor, entry: Tensor, left: Tensor) -> Tensor:
-        """Scores of pairs."""
+    def score(self, left: Tensor, entry: Tensor) -> Tensor:
+        """Scores `[M]` of vectors, given by their left factors `[M, D + 1]`, with one entry each `[M]`."""
         parts = [
-            self._table.index_select(0, some).mul_(left.index_select(0, where)).sum(1)
-            for where, some in zip(row.split(_PAIRS), entry.split(_PAIRS))
+            self._table.index_select(0, some).mul_(rows).sum(1)
+            for rows, some in zip(left.split(_PAIRS), entry.split(_PAIRS))
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -108,8 +108,9 @@ class Int8Scores:
 
     def packed(self, limit: Tensor) -> Tensor:
         """The largest packed bound with an l up to a limit."""
-        limit = limit.add_(limit.abs(), alpha=8 * _UNIT).nan_to_num_(torch.inf)
-        limit = limit.clamp_(-(2.0**24), 2.0**24 - 1)
+        limit = limit.add_(limit.abs(), alpha=8 * _UNIT)
+        # Of infinities that cancel, all entries remain.
+        limit = torch.fmin(limit, limit.new_tensor(2.0**24 - 1)).clamp_(min=-(2.0**24))
         return limit.to(torch.int32).mul_(GROUP).add_(GROUP - 1)
 
     def first(self, minima: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ class Searcher:
         for start in range(0, coarse.size, _CPU_COLUMNS):
             groups, minima = coarse.product(whole, offsets, start, start + _CPU_COLUMNS)
             first = coarse.first(minima)
-            score = self._float.score(row, first + start, left)
+            score = self._float.score(left, first + start)
             bound = coarse.packed(torch.add(error, score + margin, alpha=0.5 / unit))
             limit = bound if limit is None else torch.minimum(limit, bound)
             others, entry = coarse.up_to(groups, minima, limit)
@@ -101,7 +101,7 @@ class Searcher:
                 self._eight_bits, self._coarse = False, None
                 return None
             others, entry = take((entry != first[others]).nonzero()[:, 0], others, entry)
-            score = torch.cat([score, self._float.score(others, entry + start, left)])
+            score = torch.cat([score, self._float.score(left.index_select(0, others), entry + start)])
             found = _Pairs(torch.cat([row, others]), torch.cat([first, entry]) + start, score)
             pairs = found if pairs is None else pairs.joined(found)
         return pairs
