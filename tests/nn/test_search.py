@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from audiotokens.nn import scores
-from audiotokens.nn.exact import nearest, nearest_float64
+from audiotokens.nn.exact import first_equal, nearest, nearest_float64
 from audiotokens.nn.search import Searcher
 
 has_int8 = scores.has_int8_products(torch.device("cpu"))
@@ -270,3 +270,20 @@ def test_memory_of_many_near_ties(eight_bits: bool) -> None:
     with Watch() as watch:
         assert searcher.nearest(torch.full((128, 16), 1.25, dtype=torch.float64)).eq(0).all()
     assert watch.largest <= 34 * 2**20
+
+
+def test_a_book_of_equal_entries_is_searched_as_one_of_different_ones() -> None:
+    # A level that never learned is all zeros: every entry would be a candidate of every vector.
+    book = torch.zeros(1024, 64)
+    book[5:9] = torch.randn(4, 64, generator=torch.Generator().manual_seed(1))
+    book[700:704] = book[5:9]
+    searcher = Searcher(book.double())
+    assert len(searcher.book) == 5
+    vectors = torch.cat([book[700:704], -0.0 * book[:1]]).double()
+    assert searcher.nearest(vectors).tolist() == [5, 6, 7, 8, 0]
+
+
+def test_first_equal_finds_entries_whose_first_elements_agree() -> None:
+    book = torch.zeros(6, 12)
+    book[:, 10] = torch.tensor([1.0, 2.0, 1.0, 0.0, -0.0, 2.0])
+    assert first_equal(book).tolist() == [0, 1, 0, 3, 3, 1]

@@ -8,9 +8,9 @@ books in float64.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from audiotokens.nn.equal import first_equal
 from audiotokens.nn.search import Searcher, nearest
 
 __all__ = ["first_equal", "nearest", "nearest_float64"]
@@ -29,11 +29,3 @@ def nearest_float64(vectors: Tensor, book: Tensor) -> Tensor:
         int64 `[M]`.
     """
     return Searcher(book).nearest(vectors)
-
-
-def first_equal(book: Tensor) -> Tensor:
-    """For each entry of a book `[N, D]` the lowest index of an equal entry, int64 `[N]`."""
-    groups = torch.unique(book, dim=0, return_inverse=True)[1]
-    index = torch.arange(len(book), device=book.device)
-    lowest = torch.full_like(index, len(book)).scatter_reduce(0, groups, index, "amin")
-    return lowest[groups]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from audiotokens.nn.equal import first_equal
 from audiotokens.nn.scores import (
     FEW,
     FloatScores,
@@ -46,7 +47,11 @@ class Searcher:
     """
 
     def __init__(self, book: Tensor, *, eight_bits: bool | None = None) -> None:
-        self.book = book.detach()
+        first = first_equal(book)
+        index = torch.arange(len(book), device=book.device)
+        # Of equal entries all would be candidates whenever one is.
+        self._names = index[first == index]
+        self.book = book.detach()[self._names]
         entries = self.book.double()
         mean = entries.mean(0).float()
         far = mean.square().sum() > 0.5 * entries.square().sum(1).mean()
@@ -66,7 +71,7 @@ class Searcher:
         rows = _rows(vectors.device, self._float.size)
         with torch.autocast(vectors.device.type, enabled=False):
             parts = [self._tile(part) for part in vectors.detach().split(rows)]
-        return torch.cat(parts)
+        return self._names[torch.cat(parts)]
 
     def _tile(self, vectors: Tensor) -> Tensor:
         centered = vectors if self._center is None else vectors - self._center

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiotokens.nn import exact
+from audiotokens.nn.equal import hashes
 from audiotokens.nn.search import Searcher
 from audiotokens.quantizers.base import Quantizer, QuantizerConfig, from_rows, to_rows
-from audiotokens.quantizers.statistics import hashes
 
 Metric: TypeAlias = Literal["euclidean", "cosine", "sphere"]
 """How near an entry is.

@@ -302,6 +302,8 @@ class ResidualQuantizer(Quantizer):
     def _encode_greedily(self, rest: Tensor, count: int) -> Tensor:
         """Codes of float64 latents with the first `count` levels."""
         codes = []
+        # Vectors lie side by side from here on, as the levels search and return them.
+        rest = rest.mT.contiguous().mT
         for index, scale in enumerate(self._scales[:count]):
             level = self.level(index)
             codes.append(level.encode(rest if scale == 1 else rest / scale))

@@ -14,16 +14,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
-from audiotokens.nn.constants import integers
+from audiotokens.nn.equal import hashes
 
 Statistics: TypeAlias = dict[str, Tensor]
 
-_HASHED = 8
-_MULTIPLIERS = (
-    0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93,
-    0xA0761D6478BD642F, 0xE7037ED1A0B428DB, 0x8EBC6AF09C88C6E3, 0x589965CC75374CC3,
-)  # fmt: skip
-_FACTORS = tuple(value - (1 << 64) if value >> 63 else value for value in _MULTIPLIERS)
 _LAST = torch.iinfo(torch.int64).max
 
 
@@ -117,15 +111,6 @@ def _each_once(ranks: Tensor) -> tuple[Tensor, Tensor]:
     repeated = functional.pad(ranks[1:] == ranks[:-1], (1, 0))
     ranks, again = ranks.masked_fill(repeated, _LAST).sort(stable=True)
     return ranks, order[again]
-
-
-def hashes(vectors: Tensor) -> Tensor:
-    """Hash the bits of the first elements of each vector, float32 `[M, D]`; int64 `[M]`, not negative."""
-    bits = vectors[:, :_HASHED].contiguous().view(torch.int32).to(torch.int64)
-    mixed = (bits * integers(_FACTORS[: bits.shape[1]], bits.device)).sum(1)
-    for shift in (29, 32):
-        mixed = (mixed ^ (mixed >> shift)) * _FACTORS[0]
-    return (mixed ^ (mixed >> 31)) & (_LAST - 1)
 
 
 def _is_sum(name: str) -> bool:
