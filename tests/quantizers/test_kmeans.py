@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from audiotokens.config import from_dict, to_dict
 from audiotokens.errors import CheckpointError
+from audiotokens.nn import search
 from audiotokens.quantizers import (
     KMeans,
     KMeansConfig,
@@ -22,7 +23,6 @@ from audiotokens.quantizers import (
     load_centroids,
 )
 from audiotokens.quantizers import clustering as clustering_module
-from audiotokens.quantizers.assignment import Assigner, assign
 from audiotokens.quantizers.lloyd import centroids_of, cluster_sums, lloyd, seed
 
 
@@ -136,11 +136,9 @@ def test_tiles_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     data = clusters(2000, 24, 30)
     start = data[:30].copy()
     whole = KMeans(30, init=start, max_iter=5).fit(data)
-    tiny = {"lloyd.CHUNK": 193, "assignment._SCORES": 64 * 30}
-    for name, value in tiny.items():
-        monkeypatch.setattr(f"audiotokens.quantizers.{name}", value)
+    monkeypatch.setattr("audiotokens.quantizers.lloyd.CHUNK", 193)
     monkeypatch.setattr(clustering_module, "CHUNK", 193)
-    monkeypatch.setattr(clustering_module, "_EXACT_ROWS", 70)
+    monkeypatch.setitem(search._TILE, "cpu", 64 * 64)
     pieces = KMeans(30, init=start, max_iter=5).fit(data)
     assert (pieces.labels_ == whole.labels_).all()
     np.testing.assert_allclose(pieces.cluster_centers_, whole.cluster_centers_, rtol=1e-6, atol=1e-6)
@@ -286,36 +284,6 @@ def test_sums_are_those_of_each_label() -> None:
     torch.testing.assert_close(sums, expected, rtol=1e-6, atol=1e-4)
     assert counts.tolist() == torch.bincount(labels, minlength=8).tolist()
     assert torch.equal(centroids_of(sums, counts, data[:8], data[:8])[3], data[3])
-
-
-def test_equal_scores_give_the_lowest_index() -> None:
-    book = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
-    assert assign(book, book).tolist() == [0, 1, 0, 1]
-
-
-@pytest.mark.parametrize("size", [256, 300])
-@pytest.mark.parametrize("offset", [0.0, 50.0])
-def test_looking_with_8_bits_first_finds_the_same(size: int, offset: float) -> None:
-    random = torch.Generator().manual_seed(0)
-    scale = torch.arange(1, 97) ** -0.5
-    book = torch.randn(size, 96, generator=random) * scale + offset
-    book[7], book[9] = book[3], offset
-    vectors = torch.randn(1500, 96, generator=random) * scale + offset
-    vectors[:size] = book
-    vectors[-1] = vectors[-2] * 50
-    expected = torch.cdist(vectors.double(), book.double()).argmin(1)
-    for eight_bits in (True, False):
-        assert torch.equal(Assigner(book, eight_bits=eight_bits)(vectors), expected)
-
-
-def test_8_bits_give_way_where_they_tell_too_little() -> None:
-    random = torch.Generator().manual_seed(0)
-    book = torch.randn(256, 64, generator=random) * 1e-3
-    book[0] = 1000
-    vectors = torch.randn(600, 64, generator=random) * 1e-3
-    near = Assigner(book, eight_bits=True)
-    assert torch.equal(near(vectors), torch.cdist(vectors.double(), book.double()).argmin(1))
-    assert near._coarse is None
 
 
 def quantizer() -> KMeansQuantizer:

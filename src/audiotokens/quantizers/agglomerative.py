@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audiotokens.quantizers.assignment import assign
+from audiotokens.nn.search import Searcher
 from audiotokens.quantizers.base import Quantized, QuantizerConfig, from_rows, to_rows
 from audiotokens.quantizers.book import BookQuantizer
 from audiotokens.quantizers.lloyd import lloyd
@@ -245,7 +245,7 @@ class AgglomerativeQuantizer(BookQuantizer):
         """Fit the centroids to `latents` `[N, D]` and merge them, weighted by how many each one wins."""
         number = self.config.num_centroids
         searched = lloyd(latents, number, iterations=self.config.iterations, generator=generator)
-        counts = torch.bincount(assign(latents.float(), searched), minlength=number)
+        counts = torch.bincount(Searcher(searched).nearest(latents.float()), minlength=number)
         self.set_vocabulary(
             searched,
             agglomerate(searched, self.codebook_size, counts=counts, linkage=self.config.linkage),

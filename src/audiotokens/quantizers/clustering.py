@@ -18,15 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audiotokens.nn.exact import first_equal, nearest_float64
-from audiotokens.quantizers.assignment import Assigner, assign
+from audiotokens.nn.search import Searcher
 from audiotokens.quantizers.lloyd import CHUNK, Start, centroids_of, cluster_sums, distances, seed
 from audiotokens.quantizers.statistics import drawn, sample
 from audiotokens.quantizers.vectors import Moments, as_vectors, rechunked
 
 Array: TypeAlias = NDArray[Any]
 
-_EXACT_ROWS = 4096
+_ROWS = 4096
 _SAMPLE_PER_CLUSTER = 64
 
 
@@ -149,14 +148,14 @@ class KMeans:
             self._seen = torch.zeros(self.n_clusters, dtype=torch.long)
             self.n_iter_ = 0
         centroids = torch.from_numpy(self.cluster_centers_).to(vectors)
-        labels = assign(vectors, centroids)
+        labels = Searcher(centroids).nearest(vectors)
         sums, counts = cluster_sums(vectors, labels, self.n_clusters)
         before = self._seen.to(counts.device)
         total = sums + centroids.double() * before[:, None]
         self._seen = before + counts
         centroids = centroids_of(total, self._seen, centroids, vectors)
         self._keep(centroids, self.n_iter_ + 1)
-        labels = _exact(vectors, centroids)
+        labels = Searcher(centroids).nearest(vectors)
         self.labels_ = labels.cpu().numpy()
         self.inertia_ = float(distances(vectors, centroids, labels).double().sum())
         return self
@@ -164,18 +163,18 @@ class KMeans:
     def predict(self, X: object) -> Array:
         """Return the index int64 `[M]` of the nearest centroid of each vector, the same in any batch."""
         vectors, centroids = self._fitted(X)
-        return _exact(vectors, centroids).cpu().numpy()
+        return Searcher(centroids).nearest(vectors).cpu().numpy()
 
     def transform(self, X: object) -> Array:
         """Return the distances `[M, K]` of vectors from all centroids."""
         vectors, centroids = self._fitted(X)
-        parts = [torch.cdist(rows, centroids) for rows in vectors.split(_EXACT_ROWS)]
+        parts = [torch.cdist(rows, centroids) for rows in vectors.split(_ROWS)]
         return torch.cat(parts).cpu().numpy()
 
     def score(self, X: object, y: None = None) -> float:
         """Return minus the sum of squared distances of vectors from their nearest centroids."""
         vectors, centroids = self._fitted(X)
-        return -float(distances(vectors, centroids, _exact(vectors, centroids)).double().sum())
+        return -float(distances(vectors, centroids, Searcher(centroids).nearest(vectors)).double().sum())
 
     def fit_predict(self, X: object, y: None = None) -> Array:
         """`fit`, and return `labels_`."""
@@ -237,7 +236,7 @@ class KMeans:
                 updated = centroids_of(sums, counts, centroids, found)
                 moved = float((updated - centroids).double().square().sum())
                 centroids = updated
-            labels, inertia = _exact_pass(chunks(), centroids, keep_labels=keep_labels)
+            labels, inertia = _label_pass(chunks(), centroids, keep_labels=keep_labels)
             if inertia < best:
                 best, best_labels = inertia, labels
                 self._keep(centroids, iterations)
@@ -315,9 +314,9 @@ def _totals(chunks: Iterable[Tensor], centroids: Tensor, expected: int) -> tuple
     """Sums `[K, D]` and counts `[K]` of the vectors nearest to each centroid, of as many as expected."""
     sums = torch.zeros_like(centroids, dtype=torch.float64)
     counts = torch.zeros(len(centroids), dtype=torch.long, device=centroids.device)
-    nearest = Assigner(centroids)
+    searcher = Searcher(centroids)
     for rows in chunks:
-        more_sums, more_counts = cluster_sums(rows, nearest(rows), len(centroids))
+        more_sums, more_counts = cluster_sums(rows, searcher.nearest(rows), len(centroids))
         sums += more_sums
         counts += more_counts
     if int(counts.sum()) != expected:
@@ -328,18 +327,11 @@ def _totals(chunks: Iterable[Tensor], centroids: Tensor, expected: int) -> tuple
     return sums, counts
 
 
-def _exact(vectors: Tensor, centroids: Tensor) -> Tensor:
-    """Index int64 `[M]` of the nearest centroids; of equal ones the lowest."""
-    book = centroids.double()
-    found = torch.cat([nearest_float64(rows.double(), book) for rows in vectors.split(_EXACT_ROWS)])
-    return first_equal(book)[found]
-
-
-def _exact_pass(chunks: Iterable[Tensor], centroids: Tensor, *, keep_labels: bool) -> tuple[Array, float]:
+def _label_pass(chunks: Iterable[Tensor], centroids: Tensor, *, keep_labels: bool) -> tuple[Array, float]:
     """Labels `[M]`, or none of them, and the inertia."""
-    inertia, kept = 0.0, [np.zeros(0, dtype=np.int64)]
+    inertia, kept, searcher = 0.0, [np.zeros(0, dtype=np.int64)], Searcher(centroids)
     for rows in chunks:
-        labels = _exact(rows, centroids)
+        labels = searcher.nearest(rows)
         inertia += float(distances(rows, centroids, labels).double().sum())
         if keep_labels:
             kept.append(labels.cpu().numpy())

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from audiotokens.quantizers.assignment import assign
+from audiotokens.nn.search import Searcher
 
 Start = Literal["k-means++", "random"]
 
@@ -64,7 +64,7 @@ def lloyd(
             vectors = vectors.repeat(-(-size // len(vectors)), 1)
         centroids = seed(vectors, size, start=start, generator=generator)
         for _ in range(iterations):
-            labels = assign(vectors, centroids)
+            labels = Searcher(centroids).nearest(vectors)
             centroids = centroids_of(*cluster_sums(vectors, labels, size), centroids, vectors)
     return centroids
 
@@ -101,7 +101,7 @@ def centroids_of(sums: Tensor, counts: Tensor, centroids: Tensor, vectors: Tenso
     )
     empty = (counts == 0).nonzero()[:, 0]
     if len(empty):
-        apart, order = distances(vectors, centroids, assign(vectors, centroids)).sort(
+        apart, order = distances(vectors, centroids, Searcher(centroids).nearest(vectors)).sort(
             descending=True, stable=True
         )
         order = order[: len(empty)][apart[: len(empty)] > 0]
