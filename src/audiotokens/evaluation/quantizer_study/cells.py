@@ -26,7 +26,8 @@ from audiotokens.quantizers.vector import VectorQuantizer
 Task: TypeAlias = Literal["grid", "drop", "prefix", "audio"]
 
 _START_ROWS_PER_ENTRY = 8
-_LARGEST_START = 4096
+LARGEST_START = 4096
+"""Entries up to which books start from k-means; larger ones start from single vectors."""
 _MOST_PAIRED = 4
 
 
@@ -207,11 +208,11 @@ def _start(quantizer: Quantizer, subject: Subject, latents: LatentSet, cell: Cel
         return
     largest = max(quantizer.codebook_sizes)
     generator = torch.Generator().manual_seed(cell.seed)
-    count = min(len(latents.train), _START_ROWS_PER_ENTRY * min(largest, _LARGEST_START))
+    count = min(len(latents.train), _START_ROWS_PER_ENTRY * min(largest, LARGEST_START))
     count = max(count, min(largest, len(latents.train)))
     rows = np.random.default_rng(cell.seed).choice(len(latents.train), count, replace=False)
     sample = torch.from_numpy(latents.train[np.sort(rows)])
-    if largest > _LARGEST_START and isinstance(quantizer, VectorQuantizer):
+    if largest > LARGEST_START and isinstance(quantizer, VectorQuantizer):
         order = torch.randperm(len(sample), generator=generator)
         quantizer.set_book(quantizer.project(sample[order[torch.arange(largest) % len(order)]]))
     else:

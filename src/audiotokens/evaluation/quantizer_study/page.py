@@ -10,6 +10,7 @@ from pathlib import Path
 from audiotokens.config import to_dict
 from audiotokens.evaluation.machine import package_version, processor_name
 from audiotokens.evaluation.quantizer_study.autoencoder import HIDDEN, Budget
+from audiotokens.evaluation.quantizer_study.cells import LARGEST_START
 from audiotokens.evaluation.quantizer_study.figures import (
     WIDTHS,
     Group,
@@ -111,6 +112,7 @@ def _introduction(results: Results, plan: Plan) -> str:
         for subject in SUBJECTS.values()
         if subject.why
     ]
+    started = "; ".join(subject.label for subject in SUBJECTS.values() if subject.data_start)
     return f"""# Quantizers compared on real latents
 
 Made by `audiotokens bench quantizers --study collapse`. The encoder of `{about.tokenizer}` is frozen. Its
@@ -124,8 +126,10 @@ Every quantizer stands between the same two perceptrons with {HIDDEN} hidden uni
 identity and learn with it (Adam, the squared error plus the quantizer's own losses; rates
 {Budget.rate:g}, and {Budget.quantizer_rate:g} for the quantizer's own parameters), from the same vectors in
 the same order. Vectors seen: {"; ".join(rows)}. Seeds: {len(plan.seeds)}. k-means has no perceptrons, and
-visits as many vectors over its iterations. The balanced VQ has a penalty of the entropy up to
-{BALANCED_BITS} bits, and beyond that only moves entries of little use. Left out: {"; ".join(left_out)};
+visits as many vectors over its iterations. Books that start from data, by k-means up to {LARGEST_START:,}
+entries and from single vectors beyond: {started}. The others start at random.
+The balanced VQ has a penalty of the entropy up to {BALANCED_BITS} bits, and beyond that only moves
+entries of little use. Left out: {"; ".join(left_out)};
 random projection, which has no decoder.
 
 - *Distortion* is the squared error over the variance.
