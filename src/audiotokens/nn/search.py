@@ -31,6 +31,8 @@ _CPU_COLUMNS = 2048
 _COLUMNS = {"cpu": _CPU_COLUMNS, "cuda": 1 << 16}
 _MOST_PAIRS = 1 << 19
 _DIFFERENCES = 1 << 20
+# Below this a product in 8 bits saves less than what goes with it costs.
+_LARGE = 1 << 17
 # With so many candidates a vector, scores in 8 bits are not worth their price.
 _CROWD = 16
 # So few scores are compared at once.
@@ -58,7 +60,8 @@ class Searcher:
         self._center = mean if far else None
         self._float = FloatScores(entries if self._center is None else entries - self._center)
         if eight_bits is None:
-            eight_bits = has_int8_products(book.device) and len(book) >= 256 and book.shape[1] >= 48
+            large = self.book.numel() >= _LARGE and book.shape[1] >= 48
+            eight_bits = large and has_int8_products(book.device)
         # torch's product of 8 bits over one dimension is wrong, and sums of more than 768 may not fit.
         self._eight_bits = eight_bits and 1 < book.shape[1] <= 768
         self._coarse: Int8Scores | None = None
