@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peers import environment, has_avx512
 
 SIDES = ("audiotokens", "scikit-learn", "faiss")
 PACKAGES = ("scikit-learn", "faiss-cpu")
@@ -96,26 +96,19 @@ def write_data(folder: Path, options: argparse.Namespace) -> None:
 
 def run(side: str, threads: int, python: Path, folder: str, options: argparse.Namespace) -> dict[str, float]:
     """Measure one side in a process of its own."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    environment = {**os.environ, **dict.fromkeys(names, str(threads))}
-    if side == "faiss" and has_avx512():
-        # Its library does not know every processor, and would take kernels several times as slow.
-        environment["OPENBLAS_CORETYPE"] = "SkylakeX"
     program = sys.executable if side in ("audiotokens", "product") else str(python)
     command = [program, __file__, "--side", side, "--folder", folder, "--threads", str(threads)]
     command += ["--clusters", str(options.clusters), "--iterations", str(options.iterations)]
-    finished = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    finished = subprocess.run(
+        command,
+        env=environment(threads, fast_faiss=side == "faiss" and has_avx512()),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     found: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
     print(f"{side}, {threads} threads: {found['seconds']:.2f} s", file=sys.stderr, flush=True)
     return found
-
-
-def has_avx512() -> bool:
-    """Whether the processor has the instructions of the fast kernels of faiss's library."""
-    try:
-        return "avx512f" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from peers import environment, has_avx512
 
 PACKAGES = ["faiss-cpu", "vector-quantize-pytorch", "einops", "einx", "frozendict", "loguru", "packaging"]
 PACKAGES += ["torch-einops-utils", "wrapt"]
@@ -141,24 +141,16 @@ def measure(folder: Path, threads: int, options: argparse.Namespace) -> list[dic
     ]
 
 
-def has_avx512() -> bool:
-    """Whether faiss is to be tried with kernels that its library does not find for every processor."""
-    try:
-        return "avx512f" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-
-
 def start(side: str, threads: int, folder: Path, options: argparse.Namespace) -> subprocess.Popen[str]:
     """Start the process of a side, and wait until it has warmed up."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    environment = {**os.environ, **dict.fromkeys(names, str(threads))}
-    if side == FAISS512:
-        environment["OPENBLAS_CORETYPE"] = "SkylakeX"
     python = sys.executable if side in ("product", OURS) else str(options.peers / "bin" / "python")
     command = [python, __file__, "--side", side, "--folder", str(folder), "--threads", str(threads)]
     server = subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command,
+        env=environment(threads, fast_faiss=side == FAISS512),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     for job in SIDES[side]:
         ask(server, job)

@@ -31,9 +31,10 @@ def first_equal(book: Tensor) -> Tensor:
     # Negative zero is equal to zero, but has other bits.
     ranks, order = hashes(book.float() + 0.0).sort()
     same = ranks[1:] == ranks[:-1]
-    suspects = order[functional.pad(same, (1, 0)) | functional.pad(same, (0, 1))]
     index = torch.arange(len(book), device=book.device)
-    if len(suspects):
+    # The one question for which a GPU has to be waited for, where all differ.
+    if bool(same.any()):
+        suspects = order[functional.pad(same, (1, 0)) | functional.pad(same, (0, 1))]
         groups = torch.unique(book[suspects], dim=0, return_inverse=True)[1]
         lowest = torch.full_like(suspects, len(book)).scatter_reduce(0, groups, suspects, "amin")
         index[suspects] = lowest[groups]

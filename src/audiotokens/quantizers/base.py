@@ -175,3 +175,20 @@ def valid_rows(latents: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return torch.ones(latents.shape[0] * latents.shape[2], dtype=torch.bool, device=latents.device)
     return mask.reshape(-1)
+
+
+def linear(layer: nn.Linear | None, latents: Tensor) -> Tensor:
+    """A linear map of latents `[B, D, T]`, in their floating type; None is the identity."""
+    if layer is None:
+        return latents
+    weight = layer.weight.to(latents.dtype).expand(len(latents), -1, -1)
+    # One product per item, which spares the copies that transposing takes.
+    if layer.bias is None:
+        return torch.bmm(weight, latents)
+    return torch.baddbmm(layer.bias.to(latents.dtype)[:, None], weight, latents)
+
+
+def linear_rows(layer: nn.Linear, rows: Tensor) -> Tensor:
+    """A linear map of vectors `[..., D]`, in their floating type."""
+    bias = None if layer.bias is None else layer.bias.to(rows.dtype)
+    return nn.functional.linear(rows, layer.weight.to(rows.dtype), bias)

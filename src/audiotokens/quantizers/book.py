@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiotokens.nn import exact
-from audiotokens.nn.equal import hashes
 from audiotokens.nn.search import Searcher
-from audiotokens.quantizers.base import Quantizer, QuantizerConfig, from_rows, to_rows
+from audiotokens.quantizers.base import Quantizer, QuantizerConfig, from_rows, linear_rows, to_rows
 
 Metric: TypeAlias = Literal["euclidean", "cosine", "sphere"]
 """How near an entry is.
@@ -59,7 +58,7 @@ class BookQuantizer(Quantizer):
         projected = self.codebook_dim != dim
         self.project_in = nn.Linear(dim, self.codebook_dim) if projected else nn.Identity()
         self.project_out = nn.Linear(self.codebook_dim, dim) if projected else nn.Identity()
-        self._equal: tuple[object, Tensor | None] | None = None
+        self._equal: tuple[object, Tensor] | None = None
         self._searcher: tuple[object, Searcher] | None = None
 
     @property
@@ -77,15 +76,13 @@ class BookQuantizer(Quantizer):
     def project(self, rows: Tensor) -> Tensor:
         """Latents `[M, D]` as vectors `[M, d]` that the book is searched for, in their own dtype."""
         if isinstance(self.project_in, nn.Linear):
-            weight, bias = self.project_in.weight, self.project_in.bias
-            rows = functional.linear(rows, weight.to(rows.dtype), bias.to(rows.dtype))
+            rows = linear_rows(self.project_in, rows)
         return functional.normalize(rows, dim=1) if self.metric == "sphere" else rows
 
     def restore(self, vectors: Tensor) -> Tensor:
         """Entries `[M, d]` as latents `[M, D]`."""
         if isinstance(self.project_out, nn.Linear):
-            weight, bias = self.project_out.weight, self.project_out.bias
-            vectors = functional.linear(vectors, weight.to(vectors.dtype), bias.to(vectors.dtype))
+            vectors = linear_rows(self.project_out, vectors)
         return vectors
 
     @torch.no_grad()
@@ -163,16 +160,10 @@ class BookQuantizer(Quantizer):
         """
         version = self._entries_version(entries.dtype)
         if self._equal is None or self._equal[0] != version:
-            self._equal = (version, equal_entries(entries))
-        return index if self._equal[1] is None else self._equal[1][index]
+            self._equal = (version, exact.first_equal(entries))
+        return self._equal[1][index]
 
     def _entries_version(self, dtype: torch.dtype) -> object:
         """What changes when the entries do."""
         tensors = (*self.parameters(), *self.buffers())
         return tuple((tensor.data_ptr(), tensor._version, dtype) for tensor in tensors)
-
-
-def equal_entries(entries: Tensor) -> Tensor | None:
-    """`exact.first_equal` of entries `[N, d]`, or None where all differ, which a hash of each tells soon."""
-    ranks = hashes(entries.float() + 0.0).sort().values
-    return exact.first_equal(entries) if bool((ranks[1:] == ranks[:-1]).any()) else None

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from audiotokens.quantizers.base import Quantized, QuantizerConfig
-from audiotokens.quantizers.implicit import ImplicitQuantizer, check_book, straight_through
+from audiotokens.quantizers.gradients import straight_through
+from audiotokens.quantizers.implicit import ImplicitQuantizer, check_book
 
 _MARGIN = 1e-3
 

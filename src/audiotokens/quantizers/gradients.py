@@ -20,9 +20,15 @@ Gradient: TypeAlias = Literal["straight-through", "rotation"]
 
 def pass_gradient(vectors: Tensor, quantized: Tensor, gradient: Gradient) -> Tensor:
     """Exactly the values of `quantized` `[M, d]`, with gradients to `vectors` `[M, d]` only."""
-    through = vectors if gradient == "straight-through" else rotate(vectors, quantized)
+    return straight_through(
+        quantized, vectors if gradient == "straight-through" else rotate(vectors, quantized)
+    )
+
+
+def straight_through(quantized: Tensor, values: Tensor) -> Tensor:
+    """Exactly `quantized`, with the gradient of `values`, of the same shape."""
     # x - x is exactly zero, q + (z - z) exactly q; z + (q - z) is not.
-    return quantized.detach() + (through - through.detach())
+    return quantized.detach() + (values - values.detach())
 
 
 def rotate(vectors: Tensor, quantized: Tensor) -> Tensor:

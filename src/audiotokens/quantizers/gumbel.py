@@ -17,7 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiotokens.quantizers.base import Quantized, QuantizerConfig, from_rows, to_rows, valid_rows
+from audiotokens.quantizers.base import (
+    Quantized,
+    QuantizerConfig,
+    from_rows,
+    linear_rows,
+    to_rows,
+    valid_rows,
+)
 from audiotokens.quantizers.book import BookQuantizer
 from audiotokens.quantizers.lloyd import lloyd
 from audiotokens.quantizers.regularizers import entropy
@@ -105,7 +112,7 @@ class GumbelQuantizer(BookQuantizer):
         """Logits `[M, N]` of vectors after `project`, in their own dtype."""
         if self.head is None:
             return -super().scores(rows)
-        return functional.linear(rows, self.head.weight.to(rows.dtype), self.head.bias.to(rows.dtype))
+        return linear_rows(self.head, rows)
 
     def scores(self, rows: Tensor) -> Tensor:
         """Negative logits `[M, N]`: smaller is likelier."""

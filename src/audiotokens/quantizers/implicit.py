@@ -12,7 +12,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from audiotokens.quantizers.base import Quantizer, QuantizerConfig
+from audiotokens.quantizers.base import Quantizer, QuantizerConfig, linear
 
 # Integers below these are exact in float32 and float64.
 _EXACT_FLOAT32 = 1 << 24
@@ -130,23 +130,9 @@ def check_book(levels: tuple[int, ...], num_codebooks: int) -> None:
         raise ValueError(f"num_codebooks is {num_codebooks}, expected at least 1")
 
 
-def straight_through(quantized: Tensor, values: Tensor) -> Tensor:
-    """Return `quantized`, to the last bit, with the gradient of `values`, of the same shape."""
-    return quantized.detach() + (values - values.detach())
-
-
 def frames_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """Mean of `[B, K, d, T]` over everything but the frames that a mask `[B, T]` leaves out."""
     if mask is None:
         return values.mean()
     kept = torch.where(mask[:, None, None], values, 0.0).sum()
     return kept / (mask.sum().clamp(min=1) * (values.shape[1] * values.shape[2]))
-
-
-def linear(layer: nn.Linear | None, latents: Tensor) -> Tensor:
-    """A linear map of latents `[B, D, T]`, in their floating type; None is the identity."""
-    if layer is None:
-        return latents
-    weight, bias = layer.weight.to(latents.dtype), layer.bias.to(latents.dtype)
-    # One product per item, which spares the copies that transposing takes.
-    return torch.baddbmm(bias[:, None], weight.expand(len(latents), -1, -1), latents)

@@ -23,7 +23,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from audiotokens.quantizers.base import Quantized, QuantizerConfig
-from audiotokens.quantizers.implicit import ImplicitQuantizer, check_book, frames_mean, straight_through
+from audiotokens.quantizers.gradients import straight_through
+from audiotokens.quantizers.implicit import ImplicitQuantizer, check_book, frames_mean
 
 _MOST_BITS = 53
 _MOST_JOINT_BITS = 24

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig, add_losses
-from audiotokens.quantizers.gradients import pass_gradient
+from audiotokens.quantizers.gradients import straight_through
 from audiotokens.quantizers.registry import build_quantizer
 from audiotokens.quantizers.statistics import Statistics, nest
 from audiotokens.quantizers.vector import VectorConfig
@@ -137,7 +137,7 @@ class MultiscaleQuantizer(Quantizer):
                 add_losses(losses, part.losses, mask=valid)
                 statistics |= nest(part.statistics, f"levels.{i}")
             if self.config.gradient == "sum":
-                total = pass_gradient(latents, total, "straight-through")
+                total = straight_through(total, latents)
         return Quantized(total, tuple(codes), losses, statistics)  # type: ignore[arg-type]
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig
+from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig, linear, linear_rows
 from audiotokens.quantizers.registry import build_quantizer
 from audiotokens.quantizers.statistics import nest
 
@@ -74,9 +74,9 @@ class ProjectedQuantizer(Quantizer):
     ) -> Quantized:
         with torch.autocast(latents.device.type, enabled=False):
             inner: Quantized = self.inner(
-                _map(self.project_in, latents.float()), num_codebooks=num_codebooks, mask=mask
+                linear(self.project_in, latents.float()), num_codebooks=num_codebooks, mask=mask
             )
-            restored = _map(self.project_out, inner.latents)
+            restored = linear(self.project_out, inner.latents)
         return replace(inner, latents=restored, statistics=nest(inner.statistics, "inner"))
 
     def encode(self, latents: Tensor, *, num_codebooks: int | None = None) -> Tensor:
@@ -85,20 +85,16 @@ class ProjectedQuantizer(Quantizer):
         The projection runs in float64 and is rounded to float32, so that its last bits, which depend on the
         shape of the batch, decide nothing.
         """
-        return self.inner.encode(_map(self.project_in, latents.double()).float(), num_codebooks=num_codebooks)
+        return self.inner.encode(
+            linear(self.project_in, latents.double()).float(), num_codebooks=num_codebooks
+        )
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the latents `[B, D, T]`; the projection runs in float64 here too."""
         inner = self.inner.decode(codes)
-        return _map(self.project_out, inner.double()).to(inner.dtype)
+        return linear(self.project_out, inner.double()).to(inner.dtype)
 
     @torch.no_grad()
     def initialize(self, latents: Tensor, *, generator: torch.Generator | None = None) -> None:
         """Initialize the inner quantizer from the projections of sample latents `[N, D]`."""
-        self.inner.initialize(_map(self.project_in, latents.float().mT).mT, generator=generator)
-
-
-def _map(layer: nn.Linear, latents: Tensor) -> Tensor:
-    """A linear map of latents `[..., D, T]`, in their precision."""
-    bias = None if layer.bias is None else layer.bias.to(latents.dtype)
-    return nn.functional.linear(latents.mT, layer.weight.to(latents.dtype), bias).mT
+        self.inner.initialize(linear_rows(self.project_in, latents.float()), generator=generator)

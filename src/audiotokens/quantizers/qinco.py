@@ -20,10 +20,11 @@ from audiotokens.quantizers.base import (
     Quantizer,
     QuantizerConfig,
     from_rows,
+    linear_rows,
     to_rows,
     valid_rows,
 )
-from audiotokens.quantizers.gradients import pass_gradient
+from audiotokens.quantizers.gradients import straight_through
 from audiotokens.quantizers.lloyd import lloyd
 
 # Numbers in the largest tensor of a search, whatever the number of vectors and entries.
@@ -95,8 +96,8 @@ class ImplicitBook(nn.Module):
         values = functional.linear(entries, of_entries, self.join.bias.to(sums.dtype))
         values = (values + entries if self.shortcut else values) + functional.linear(sums, of_sums)
         for block in self.blocks:
-            hidden = block[1](_linear(block[0], values))  # type: ignore[index]
-            values = values + _linear(block[2], hidden)  # type: ignore[index]
+            hidden = block[1](linear_rows(block[0], values))  # type: ignore[index]
+            values = values + linear_rows(block[2], hidden)  # type: ignore[index]
         return values
 
 
@@ -146,7 +147,7 @@ class QINCoQuantizer(Quantizer):
                 active = used > level
                 sums = sums + self.entries(level, codes[-1], sums) * active[:, None]
                 errors.append(_mean_square(vectors.detach() - sums, active & valid))
-            restored = pass_gradient(vectors, sums, "straight-through")
+            restored = straight_through(sums, vectors)
             losses = {
                 "codebook": self.config.codebook_weight * torch.stack(errors).sum(),
                 "commitment": self.config.commitment * _mean_square(vectors - sums.detach(), valid),
@@ -201,10 +202,6 @@ class QINCoQuantizer(Quantizer):
             found.append((targets[:, None] - made).square().sum(2).min(1).indices)
         # Which of several equal entries wins may depend on the batch's shape; the lowest stands for all.
         return first_equal(base)[torch.cat(found)]
-
-
-def _linear(layer: nn.Linear, values: Tensor) -> Tensor:
-    return functional.linear(values, layer.weight.to(values.dtype), layer.bias.to(values.dtype))
 
 
 def _mean_square(errors: Tensor, rows: Tensor) -> Tensor:

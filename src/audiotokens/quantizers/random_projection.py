@@ -21,7 +21,6 @@ from torch.nn import functional
 
 from audiotokens.nn import exact
 from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig, to_rows
-from audiotokens.quantizers.book import equal_entries
 
 
 @dataclass(frozen=True)
@@ -126,6 +125,5 @@ class RandomProjectionQuantizer(Quantizer):
                 vectors = vectors + self.offsets[level].to(rows.dtype)
             book = functional.normalize(self.books[level].to(rows.dtype), dim=1)
             index = nearest(functional.normalize(vectors, dim=1), book)
-            equal = equal_entries(book)
-            codes.append(index if equal is None else equal[index])
+            codes.append(exact.first_equal(book)[index])
         return torch.stack(codes).view(number, len(latents), -1).transpose(0, 1)

@@ -24,7 +24,7 @@ from audiotokens.quantizers.base import (
 )
 from audiotokens.quantizers.beam import Criterion, beam_search
 from audiotokens.quantizers.book import BookQuantizer
-from audiotokens.quantizers.gradients import pass_gradient
+from audiotokens.quantizers.gradients import straight_through
 from audiotokens.quantizers.registry import build_quantizer
 from audiotokens.quantizers.statistics import Statistics, merge_statistics, nest, select
 from audiotokens.quantizers.vector import VectorConfig, VectorQuantizer
@@ -155,9 +155,7 @@ class ResidualQuantizer(Quantizer):
         with torch.autocast(latents.device.type, enabled=False):
             latents = _frames_first(latents.float())
             total, parts = self._pass_levels(latents, used, mask)
-            restored = (
-                pass_gradient(latents, total, "straight-through") if self.config.gradient == "sum" else total
-            )
+            restored = straight_through(total, latents) if self.config.gradient == "sum" else total
             losses = self._level_losses(parts, used, mask)
             if self.config.commitment:
                 losses["commitment"] = self._commitment(latents, total.detach(), mask)

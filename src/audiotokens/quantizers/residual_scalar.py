@@ -16,9 +16,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig
+from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig, linear
 from audiotokens.quantizers.fsq import FSQConfig
-from audiotokens.quantizers.implicit import linear
 from audiotokens.quantizers.lfq import LFQConfig
 from audiotokens.quantizers.residual import ResidualGradient, ResidualQuantizer, RVQConfig
 from audiotokens.quantizers.statistics import nest
@@ -112,7 +111,8 @@ class ResidualScalarQuantizer(Quantizer):
             return self.residual.encode(values, num_codebooks=num_codebooks)
 
     def decode(self, codes: Tensor) -> Tensor:
-        return linear(self.project_out, self.residual.decode(codes))
+        decoded = self.residual.decode(codes)
+        return linear(self.project_out, decoded.double()).to(decoded.dtype)
 
     def _bound(self, values: Tensor) -> Tensor:
         """What is done to projected latents `[B, d, T]` before the first level."""
