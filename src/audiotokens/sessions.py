@@ -74,7 +74,7 @@ class CodecEncoder(_CodecSession, Encoder):
                 f"the chunk has {samples.shape[0]} channels, expected {self._codec.spec.channels}"
             )
         tokens = self._advance(samples, final=False)
-        return tokens if tokens.codes.shape[1] else None
+        return tokens if tokens.num_samples else None
 
     def finish(self) -> Tokens:
         self._check_open()
@@ -93,13 +93,14 @@ class CodecEncoder(_CodecSession, Encoder):
             samples = np.pad(samples, ((0, 0), (0, missing)))
         x = codec.sample_waveform.new_tensor(samples)[None]
         latents, self._state = codec.encoder_net.step(x, self._state, final=final)
-        stream = codec.code_stream(codec.quantize(latents, self._books)[0])
+        streams = codec.code_streams(codec.quantize(latents, self._books))
         before = self._counters["returned"]
-        frames = self._counters["returned"] = before + stream.codes.shape[1]
         hop = int(codec.spec.hop)
+        hops = -(-latents.shape[2] // codec.frames_per_hop)
+        frames = self._counters["returned"] = before + hops
         num_samples = (received if final else frames * hop) - before * hop
         source = Source(codec.spec.sample_rate, num_samples, codec.spec.channels)
-        return codec.make_tokens({"codes": stream}, {}, num_samples, source)
+        return codec.make_tokens(streams, {}, num_samples, source)
 
 
 class CodecDecoder(_CodecSession, Decoder):
@@ -113,14 +114,14 @@ class CodecDecoder(_CodecSession, Decoder):
     def push(self, tokens: Tokens) -> np.ndarray:
         self._check_open()
         tokens = self._codec.checked(tokens, self._books)
-        codes = torch.from_numpy(np.array(tokens.codes)).to(self._codec.device)[None]
-        return self._advance(self._codec.quantizer.decode(codes), tokens.num_samples, final=False)
+        latents = self._codec.dequantize(self._codec.code_tensors(tokens))
+        return self._advance(latents, tokens.num_samples, final=False)
 
     def finish(self) -> np.ndarray:
         self._check_open()
         self._counters["finished"] = 1
-        nothing = torch.zeros(1, 1, 0, dtype=torch.long, device=self._codec.device)
-        return self._advance(self._codec.quantizer.decode(nothing), 0, final=True)
+        nothing = torch.zeros(1, self._codec.quantizer.dim, 0, device=self._codec.device)
+        return self._advance(nothing, 0, final=True)
 
     @torch.inference_mode()
     def _advance(self, latents: Tensor, num_samples: int, *, final: bool) -> np.ndarray:

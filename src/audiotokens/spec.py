@@ -64,7 +64,7 @@ class Spec:
         causal: whether neither side looks ahead beyond one frame.
         lookahead: frame t of the codes is final once (t + 1) hop + lookahead samples are in.
         decoder_lookahead: samples after the end of a frame's own hop that decoding it waits for.
-        receptive_field: samples that one frame's codes depend on.
+        receptive_field: samples that one frame's codes depend on; None: no bound.
         nested: whether encoding with fewer books gives the first books of encoding with more.
         min_samples: shorter input is padded with zeros to this length before encoding.
         quirks: known deviations, each one sentence.
@@ -88,7 +88,7 @@ class Spec:
     causal: bool = False
     lookahead: int = 0
     decoder_lookahead: int = 0
-    receptive_field: int = 0
+    receptive_field: int | None = 0
     nested: bool = True
     min_samples: int = 1
     quirks: tuple[str, ...] = ()

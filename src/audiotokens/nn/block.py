@@ -8,6 +8,7 @@ forked and moved. Output may come late (a convolution that looks ahead), so `Seq
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -25,13 +26,13 @@ class Reach:
     """What one output frame reads, in samples of the block's input.
 
     Args:
-        past: samples before the first sample of the frame's own hop.
-        future: samples after the last sample of the frame's own hop.
+        past: samples before the first sample of the frame's own hop; `math.inf`: all of them.
+        future: samples after the last sample of the frame's own hop; `math.inf`: all of them.
         stride: input samples per output frame (1/2 for an upsampling by 2).
     """
 
-    past: int = 0
-    future: int = 0
+    past: float = 0
+    future: float = 0
     stride: Fraction = Fraction(1)
 
     def then(self, following: Reach) -> Reach:
@@ -39,8 +40,8 @@ class Reach:
         # All samples that an upsampler makes of one coarse frame read all that the frame reads.
         coarse = max(int(self.stride * (1 - following.stride)), 0)
         return Reach(
-            past=self.past + -(-following.past * self.stride // 1) + coarse,
-            future=self.future + -(-following.future * self.stride // 1) + coarse,
+            past=self.past + _scaled(following.past, self.stride) + coarse,
+            future=self.future + _scaled(following.future, self.stride) + coarse,
             stride=self.stride * following.stride,
         )
 
@@ -50,9 +51,12 @@ class Block(nn.Module):
 
     Attributes:
         draws: whether the block draws fresh noise in training, so that another pass gives another output.
+        unbounded: what makes every output frame depend on the whole recording, as in "a bidirectional
+            LSTM"; empty: nothing does. Such a block takes whole recordings only.
     """
 
     draws = False
+    unbounded: str = ""
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
         """State before the first sample of `batch` streams, with the type and device of `like`."""
@@ -69,6 +73,11 @@ class Block(nn.Module):
     def reach(self) -> Reach:
         """What one output frame reads."""
         return Reach()
+
+    def samples_needed(self, frames: int) -> float:
+        """How many samples must be in before the first `frames` output frames are out."""
+        reach = self.reach
+        return math.ceil(frames * reach.stride) + reach.future
 
     @cached_property
     def state_size(self) -> int:
@@ -125,6 +134,18 @@ class Sequential(Block):
             total = total.then(block.reach)
         return total
 
+    @property
+    def unbounded(self) -> str:  # type: ignore[override]
+        return _first_reason(self)
+
+    def samples_needed(self, frames: int) -> float:
+        needed: float = frames
+        for block in reversed(list(self)):
+            if math.isinf(needed):
+                break
+            needed = block.samples_needed(int(needed))
+        return needed
+
     def output_lengths(self, lengths: Tensor) -> Tensor:
         for block in self:
             lengths = block.output_lengths(lengths)
@@ -175,6 +196,13 @@ class Parallel(Block):
     def reach(self) -> Reach:
         return widest([block.reach for block in self])
 
+    @property
+    def unbounded(self) -> str:  # type: ignore[override]
+        return _first_reason(self)
+
+    def samples_needed(self, frames: int) -> float:
+        return max(block.samples_needed(frames) for block in self)
+
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         return self._joined([block(x, lengths) for block in self])
 
@@ -207,9 +235,24 @@ class Residual(Block):
     def reach(self) -> Reach:
         return widest([Reach(), self.block.reach])
 
+    @property
+    def unbounded(self) -> str:  # type: ignore[override]
+        return self.block.unbounded
+
+    def samples_needed(self, frames: int) -> float:
+        return max(frames, self.block.samples_needed(frames))
+
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         result: Tensor = x + self.block(x, lengths)
         return result
+
+
+def _first_reason(blocks: Sequential | Parallel) -> str:
+    return next((block.unbounded for block in blocks if block.unbounded), "")
+
+
+def _scaled(samples: float, factor: Fraction) -> float:
+    return samples if math.isinf(samples) else math.ceil(int(samples) * factor)
 
 
 def split_state(blocks: Sequential | Parallel, state: State) -> Iterator[State]:

@@ -144,21 +144,30 @@ _shifted_taps: Callable[[Tensor, Tensor], Tensor] = _ShiftedTaps.apply
 class OverlapAdd(Block):
     """Base of blocks that turn each frame into `span` samples and add them up every `hop` samples.
 
-    T frames become T hop samples: the first `lookahead` samples of the sum are dropped, and the surplus at
-    the end. A subclass makes the samples in `synthesize`. The state is the tail that frames still to come
-    add to, and a tensor as long as the samples still to be dropped.
+    T frames become T hop - trim samples: the first `lookahead` samples of the sum are dropped, and the
+    surplus at the end. A subclass makes the samples in `synthesize`. The state is the tail that frames still
+    to come add to, and a tensor as long as the samples still to be dropped.
     """
 
-    def __init__(self, outputs: int, *, span: int, hop: int, lookahead: int = 0) -> None:
+    def __init__(self, outputs: int, *, span: int, hop: int, lookahead: int = 0, trim: int = 0) -> None:
         super().__init__()
         if not 0 <= lookahead <= span - hop:
             raise ValueError(f"lookahead is {lookahead}, expected 0 to span - hop = {span - hop}")
-        self.outputs, self.span, self.hop, self.lookahead = outputs, span, hop, lookahead
+        if not 0 <= trim <= lookahead:
+            raise ValueError(f"trim is {trim}, expected 0 to lookahead = {lookahead}")
+        self.outputs, self.span, self.hop = outputs, span, hop
+        self.lookahead, self.trim = lookahead, trim
 
     @property
     def reach(self) -> Reach:
         frames = -(-(self.span - self.hop) // self.hop)
         return Reach(frames, -(-self.lookahead // self.hop), Fraction(1, self.hop))
+
+    def samples_needed(self, frames: int) -> float:
+        return -(-(frames + self.lookahead) // self.hop)
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        return (lengths * self.hop - self.trim).clamp(min=0)
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
         return like.new_zeros(batch, self.outputs, self.span - self.hop), like.new_zeros(self.lookahead)
@@ -173,7 +182,7 @@ class OverlapAdd(Block):
             y = tail
         ready, tail = y[..., : frames * self.hop], y[..., frames * self.hop :]
         if final:
-            ready = torch.cat([ready, tail[..., : self.lookahead]], 2)
+            ready = torch.cat([ready, tail[..., : self.lookahead - self.trim]], 2)
         dropped = min(to_drop.shape[0], ready.shape[2])
         return ready[..., dropped:], (tail, to_drop[dropped:])
 
@@ -183,16 +192,32 @@ class OverlapAdd(Block):
 
 
 class ConvTranspose1d(OverlapAdd):
-    """Transposed convolution `[B, inputs, T]` to `[B, outputs, T stride]`; kernel at least the stride."""
+    """Transposed convolution `[B, inputs, T]` to `[B, outputs, T stride - trim]`.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int, lookahead: int = 0) -> None:
-        super().__init__(outputs, span=kernel, hop=stride, lookahead=lookahead)
-        self.conv = nn.ConvTranspose1d(inputs, outputs, kernel, stride, bias=False)
-        self.bias = nn.Parameter(torch.zeros(outputs))
+    The kernel is at least as long as the stride.
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int,
+        groups: int = 1,
+        lookahead: int = 0,
+        trim: int = 0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(outputs, span=kernel, hop=stride, lookahead=lookahead, trim=trim)
+        self.conv = nn.ConvTranspose1d(inputs, outputs, kernel, stride, groups=groups, bias=False)
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
         y, state = super().step(x, state, final=final)
-        return y + self.bias[:, None], state
+        return y if self.bias is None else y + self.bias[:, None], state
 
     def synthesize(self, x: Tensor) -> Tensor:
         result: Tensor = self.conv(x)

@@ -41,6 +41,38 @@ class SiLU(Pointwise):
         return functional.silu(x)
 
 
+class ELU(Pointwise):
+    """x for x > 0, else exp(x) - 1 (Clevert et al. 2015)."""
+
+    def map(self, x: Tensor) -> Tensor:
+        return functional.elu(x)
+
+
+class LeakyReLU(Pointwise):
+    """x for x > 0, else slope x."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.slope = slope
+
+    def map(self, x: Tensor) -> Tensor:
+        return functional.leaky_relu(x, self.slope)
+
+
+class GELU(Pointwise):
+    """x times the normal distribution function of x (Hendrycks and Gimpel 2016), without approximation."""
+
+    def map(self, x: Tensor) -> Tensor:
+        return functional.gelu(x)
+
+
+class Tanh(Pointwise):
+    """Hyperbolic tangent."""
+
+    def map(self, x: Tensor) -> Tensor:
+        return torch.tanh(x)
+
+
 class ChannelScale(Pointwise):
     """A learned factor per channel (LayerScale, Touvron et al. 2021)."""
 

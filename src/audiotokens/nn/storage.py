@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-WeightBits = Literal[8, 16]
+WeightBits = Literal[8, 16, 32]
 SCALE = ".scale"
 _SMALLEST = 4096
 
@@ -18,9 +18,10 @@ def pack_tensors(tensors: Mapping[str, Tensor], bits: WeightBits) -> dict[str, T
 
     Args:
         tensors: by name; what is not floating point stays as it is.
-        bits: 16 stores float16, and float32 where that cannot hold a value. 8 stores tensors of two or more
-            axes with 4096 or more values as int8, and beside each, named with ".scale" behind it, what its
-            rows (all but the last axis) are multiplied by; the others are stored as with 16.
+        bits: 32 stores float32, as for imported weights. 16 stores float16, and float32 where that cannot
+            hold a value. 8 stores tensors of two or more axes with 4096 or more values as int8, and beside
+            each, named with ".scale" behind it, what its rows (all but the last axis) are multiplied by; the
+            others are stored as with 16.
 
     Raises:
         ValueError: a value is infinite or no number.
@@ -32,12 +33,21 @@ def pack_tensors(tensors: Mapping[str, Tensor], bits: WeightBits) -> dict[str, T
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             packed[name] = tensor
+        elif bits == 32:
+            packed[name] = tensor.float()
         elif bits == 8 and tensor.ndim >= 2 and tensor.numel() >= _SMALLEST:
             packed[name], packed[name + SCALE] = _rounded_rows(tensor.float())
         else:
             half = tensor.half()
             packed[name] = half if half.isfinite().all() else tensor.float()
     return packed
+
+
+def stored_bits(stored: Mapping[str, Tensor]) -> WeightBits:
+    """Return the `bits` that gave the stored tensors."""
+    if any(name + SCALE in stored for name in stored):
+        return 8
+    return 16 if any(tensor.dtype == torch.float16 for tensor in stored.values()) else 32
 
 
 def unpack_tensors(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -62,6 +62,9 @@ class IMDCT(OverlapAdd):
     def reach(self) -> Reach:
         return Reach(0, 1, Fraction(1, self.hop))
 
+    def samples_needed(self, frames: int) -> float:
+        return -(-frames // self.hop) + 1
+
     def output_lengths(self, lengths: Tensor) -> Tensor:
         return (lengths - 1).clamp(min=0) * self.hop
 

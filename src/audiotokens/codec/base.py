@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from audiotokens import config as configuration
 from audiotokens.audio import WaveformLike
-from audiotokens.errors import CheckpointError, NotOfferedError, TokensError
+from audiotokens.codec.facts import with_latency, with_texts
+from audiotokens.codec.files import FORMAT_VERSION, fingerprint, read_description, read_weights, write_folder
+from audiotokens.errors import NotOfferedError, TokensError
 from audiotokens.nn.block import Sequential
-from audiotokens.nn.storage import SCALE, WeightBits, pack_tensors, unpack_tensors
+from audiotokens.nn.storage import WeightBits, pack_tensors
 from audiotokens.quantizers import Quantized, Quantizer
 from audiotokens.sessions import CodecDecoder, CodecEncoder
 from audiotokens.spec import Spec
@@ -25,7 +27,6 @@ from audiotokens.tokenizer import Streams, Tokenizer
 from audiotokens.tokens import CodeStream, Conditioning, Tokens
 
 _BLOCK_SECONDS = 4
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,16 @@ class Parts:
     decoder: Sequential
 
 
-class Codec(nn.Module, Tokenizer):
-    """Encoder, quantizer and decoder over one stream called "codes".
+Codes = Tensor | tuple[Tensor, ...]
+"""What a quantizer gives: `[B, K, T]`, or one `[B, K_i, T_i]` per stream where rates differ."""
 
-    A family subclasses it and gives `architecture`, `config_class`, `build` and `default_spec`.
+
+class Codec(nn.Module, Tokenizer):
+    """Encoder, quantizer and decoder.
+
+    A family subclasses it and gives `architecture`, `config_class`, `build` and `default_spec`, whose streams
+    share the books of the quantizer in their order. Where an encoder or a decoder needs whole recordings,
+    there is no streaming on that side.
 
     Args:
         config: the family's configuration.
@@ -65,12 +72,14 @@ class Codec(nn.Module, Tokenizer):
             computed.
 
     Attributes:
-        weight_bits: how weights are saved: 16 in float16, 8 with matrices and books in int8, a scale a row.
-            Part of the fingerprint.
+        weight_bits: how weights are saved: 32 in float32, 16 in float16, 8 with matrices and books in int8,
+            a scale a row. Part of the fingerprint.
     """
 
     architecture: ClassVar[str]
     config_class: ClassVar[type]
+    reference: ClassVar[Any] = None
+    """How published checkpoints are read, an `architectures.reference.Reference`; None: there are none."""
 
     def __init__(self, config: Any, *, spec: Spec | None = None) -> None:
         super().__init__()
@@ -78,7 +87,7 @@ class Codec(nn.Module, Tokenizer):
         parts = self.build(config)
         self.encoder_net, self.quantizer, self.decoder_net = parts.encoder, parts.quantizer, parts.decoder
         computed = self.default_spec(config, parts.quantizer, spec.name if spec else self.architecture)
-        self._spec = _with_latency(_with_texts(computed, spec), parts)
+        self._spec = with_latency(with_texts(computed, spec), parts.encoder, parts.decoder)
         self._fingerprint: str | None = None
         self.exact = False
         self.search_width = 1
@@ -159,23 +168,58 @@ class Codec(nn.Module, Tokenizer):
         """
         books = self.spec.check_prefix(num_codebooks)
         latents = self.encoder_net(waveforms.to(self.device, self._encoder_type), lengths.to(self.device))
-        codes = self.quantize(latents, books)
-        return {"codes": codes}, {"codes": self.encoder_net.output_lengths(lengths)}
+        streams = self.to_streams(self.quantize(latents, books))
+        frames = self.encoder_net.output_lengths(lengths)
+        fastest = max(self._rates.values())
+        return streams, {name: _ceil(frames, self._rates[name] / fastest) for name in streams}
 
     @torch.inference_mode()
     def decode_codes(self, codes: dict[str, Tensor], lengths: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Decode a padded batch in one call: waveforms `[B, C, T]` and the number of valid samples `[B]`."""
-        latents = self.quantizer.decode(codes["codes"].to(self.device))
-        frames = lengths["codes"].to(self.device)
+        latents = self.dequantize({name: stream.to(self.device) for name, stream in codes.items()})
+        fastest = max(self._rates, key=self._rates.__getitem__)
+        frames = lengths[fastest].to(self.device)
         return self.decoder_net(latents, frames), self.decoder_net.output_lengths(frames)
+
+    def to_streams(self, codes: Codes) -> dict[str, Tensor]:
+        """Deal the quantizer's codes out to the streams, by name `[B, K_i, T_i]`; unused streams are absent."""
+        streams = self.spec.streams
+        if isinstance(codes, tuple):
+            return {stream.name: part for stream, part in zip(streams, codes)}
+        parts: dict[str, Tensor] = {}
+        for stream in streams:
+            part, codes = codes[:, : stream.num_codebooks], codes[:, stream.num_codebooks :]
+            if part.shape[1]:
+                parts[stream.name] = part
+        return parts
+
+    def dequantize(self, streams: Mapping[str, Tensor]) -> Tensor:
+        """Return the latents `[B, D, T]` of codes `[B, K, T]` by stream."""
+        parts = tuple(streams[stream.name] for stream in self.spec.streams if stream.name in streams)
+        if len(set(self._rates.values())) == 1:
+            return self.quantizer.decode(torch.cat(parts, 1))
+        decode: Callable[[Codes], Tensor] = self.quantizer.decode  # type: ignore[assignment]
+        return decode(parts)
+
+    @property
+    def _rates(self) -> dict[str, Fraction]:
+        return {stream.name: stream.frame_rate for stream in self.spec.streams}
 
     # Tokenizer
 
     def encoder(self, *, num_codebooks: int | None = None) -> CodecEncoder:
+        self._check_bounded("encode", self.encoder_net.unbounded)
         return CodecEncoder(self, self.spec.check_prefix(num_codebooks))
 
     def decoder(self, *, num_codebooks: int | None = None) -> CodecDecoder:
+        self._check_bounded("decode", self.decoder_net.unbounded)
         return CodecDecoder(self, num_codebooks)
+
+    def _check_bounded(self, instead: str, reason: str) -> None:
+        if reason:
+            raise NotOfferedError(
+                f"{self.spec.name} reads whole recordings, because of {reason}: use {instead} instead of a session"
+            )
 
     @torch.inference_mode()
     def features(self, waveform: WaveformLike, sample_rate: int) -> np.ndarray:
@@ -195,30 +239,39 @@ class Codec(nn.Module, Tokenizer):
         Raises:
             TokensError: another shape, or no frames.
         """
-        one_frame = torch.zeros(1, self.spec.legal_prefixes[0], 1, dtype=torch.int64, device=self.device)
-        size = self.quantizer.decode(one_frame).shape[1]
+        size = self.quantizer.dim
         if features.ndim != 2 or features.shape[0] != size or not features.shape[1]:
             raise TokensError(f"the latents have the shape {features.shape}, expected [{size}, T]")
         latents = torch.from_numpy(np.asarray(features, np.float32)).to(self.device)
-        return self._synthesized(latents[None], lambda piece: piece)
+        group = self.frames_per_hop
+        whole = -(-latents.shape[1] // group)
+        return self._synthesized(whole, lambda start, stop: latents[None, :, start * group : stop * group])
 
     @torch.inference_mode()
     def _encode(self, waveform: np.ndarray, num_codebooks: int) -> tuple[Streams, dict[str, Conditioning]]:
-        codes = self.quantize(self._latents(waveform), num_codebooks)
-        return {"codes": self.code_stream(codes[0])}, {}
+        return self.code_streams(self.quantize(self._latents(waveform), num_codebooks)), {}
 
     @torch.inference_mode()
     def _decode(self, tokens: Tokens) -> np.ndarray:
-        codes = torch.from_numpy(np.array(tokens.codes)).to(self.device)[None]
-        return self._synthesized(codes, self.quantizer.decode)
+        streams = self.code_tensors(tokens)
+        slowest = self.spec.frame_rate
+        hops = min(-(-codes.shape[2] * slowest // self._rates[name]) for name, codes in streams.items())
 
-    def _synthesized(self, frames: Tensor, to_latents: Callable[[Tensor], Tensor]) -> np.ndarray:
-        """Decode frames `[1, K or D, T]` block by block."""
+        def latents(start: int, stop: int) -> Tensor:
+            ratios = {name: int(self._rates[name] / slowest) for name in streams}
+            cut = {n: codes[..., start * ratios[n] : stop * ratios[n]] for n, codes in streams.items()}
+            return self.dequantize(cut)
+
+        return self._synthesized(int(hops), latents)
+
+    def _synthesized(self, hops: int, latents: Callable[[int, int], Tensor]) -> np.ndarray:
+        """Decode block by block; `latents(start, stop)` are those of hops of the slowest stream."""
         state = self.decoder_net.initial_state(1, like=self.sample_latent)
+        size = hops if self.decoder_net.unbounded else round(_BLOCK_SECONDS * self.spec.frame_rate)
         parts = []
-        pieces = torch.split(frames, round(_BLOCK_SECONDS * self.spec.frame_rate), 2)
-        for index, piece in enumerate(pieces):
-            part, state = self.decoder_net.step(to_latents(piece), state, final=index == len(pieces) - 1)
+        for start in range(0, max(hops, 1), max(size, 1)):
+            final = start + size >= hops
+            part, state = self.decoder_net.step(latents(start, start + size), state, final=final)
             parts.append(part)
         return torch.cat(parts, 2)[0].cpu().numpy()
 
@@ -232,14 +285,35 @@ class Codec(nn.Module, Tokenizer):
         """An empty tensor of the decoder's type and device."""
         return torch.zeros(0, device=self.device)
 
-    def code_stream(self, codes: Tensor) -> CodeStream:
-        """Wrap codes `[K, T]`."""
-        stream = self.spec.streams[0]
-        return CodeStream(codes.cpu().numpy(), stream.codebook_sizes[: len(codes)], stream.frame_rate)
+    @property
+    def frames_per_hop(self) -> int:
+        """Latent frames per frame of the slowest stream."""
+        return int(max(self._rates.values()) / self.spec.frame_rate)
+
+    def code_streams(self, codes: Codes) -> dict[str, CodeStream]:
+        """Wrap the codes of one recording, a batch of 1."""
+        parts = self.to_streams(codes)
+        return {
+            stream.name: CodeStream(
+                parts[stream.name][0].cpu().numpy(),
+                stream.codebook_sizes[: parts[stream.name].shape[1]],
+                stream.frame_rate,
+            )
+            for stream in self.spec.streams
+            if stream.name in parts
+        }
+
+    def code_tensors(self, tokens: Tokens) -> dict[str, Tensor]:
+        """Codes of each stream as int64 `[1, K, T]` on the device."""
+        return {
+            name: torch.from_numpy(np.array(stream.codes)).to(self.device)[None]
+            for name, stream in tokens.streams.items()
+        }
 
     def _latents(self, waveform: np.ndarray) -> Tensor:
         samples = torch.from_numpy(waveform).to(self.device, self._encoder_type)[None]
-        pieces = torch.split(samples, _BLOCK_SECONDS * self.spec.sample_rate, 2)
+        seconds = math.inf if self.encoder_net.unbounded else _BLOCK_SECONDS
+        pieces = torch.split(samples, int(min(seconds * self.spec.sample_rate, samples.shape[2])), 2)
         state = self.encoder_net.initial_state(1, like=samples)
         parts = []
         for index, piece in enumerate(pieces):
@@ -247,8 +321,8 @@ class Codec(nn.Module, Tokenizer):
             parts.append(part)
         return torch.cat(parts, 2)
 
-    def quantize(self, latents: Tensor, num_codebooks: int) -> Tensor:
-        """Return the codes `[B, K, T]` of latents `[B, D, T]` with the first `num_codebooks` books."""
+    def quantize(self, latents: Tensor, num_codebooks: int) -> Codes:
+        """Return the codes of latents `[B, D, T]` with the first `num_codebooks` books."""
         # Rounding hides the last bits, in which float64 results still depend on shapes and threads.
         latents = latents.float()
         wide = {} if self.search_width == 1 else {"search_width": self.search_width}
@@ -272,10 +346,7 @@ class Codec(nn.Module, Tokenizer):
 
     def save(self, folder: Path | str, *, card: str = "") -> Path:
         """Write `config.json`, `model.safetensors` and `README.md` to a folder."""
-        from safetensors.torch import save
-
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         description = {
             "format": "audiotokens",
             "version": FORMAT_VERSION,
@@ -283,12 +354,8 @@ class Codec(nn.Module, Tokenizer):
             "config": configuration.to_dict(self.config),
             "spec": configuration.to_dict(self.spec),
         }
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in self.stored_tensors().items()}
-        (folder / "model.safetensors").write_bytes(save(tensors))
-        (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n")
-        (folder / "README.md").write_text(
-            card or f"# {self.spec.name}\n\nNo card was written for this tokenizer.\n"
-        )
+        card = card or f"# {self.spec.name}\n\nNo card was written for this tokenizer.\n"
+        write_folder(folder, description, self.stored_tensors(), card)
         return folder
 
     @classmethod
@@ -309,12 +376,7 @@ class Codec(nn.Module, Tokenizer):
             NotOfferedError: a search width for a quantizer without residual books.
         """
         folder = Path(folder)
-        try:
-            description = json.loads((folder / "config.json").read_text())
-        except (OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{folder}: config.json cannot be read ({error}); get the folder again"
-            ) from None
+        description = read_description(folder)
         config: Any = configuration.from_dict(
             cls.config_class, description.get("config"), where="config.json: config"
         )
@@ -334,53 +396,10 @@ class Codec(nn.Module, Tokenizer):
             CheckpointError: the file is missing or damaged, or a tensor is missing, unknown or of another
                 shape.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            stored = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path} cannot be read ({error}); get the folder again") from None
-        self.weight_bits = 8 if any(name + SCALE in stored for name in stored) else 16
-        try:
-            tensors = unpack_tensors(stored)
-        except RuntimeError as error:
-            raise CheckpointError(f"{path}: a scale does not fit its tensor ({error})") from None
-        expected = {name: tensor.shape for name, tensor in self.state_dict().items()}
-        wrong = sorted(set(expected) ^ set(tensors))
-        wrong = wrong or [name for name, shape in expected.items() if tensors[name].shape != shape]
-        if wrong:
-            raise CheckpointError(
-                f"{path}: {len(wrong)} tensors do not fit config.json, the first is {wrong[0]}"
-            )
+        tensors, self.weight_bits = read_weights(path, self.state_dict())
         self.load_state_dict(tensors)
         self._fingerprint = None
 
 
-def fingerprint(architecture: str, config: Any, tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over architecture, configuration and stored weights, as 64 hexadecimal digits."""
-    digest = hashlib.sha256(architecture.encode())
-    digest.update(json.dumps(configuration.to_dict(config), sort_keys=True).encode())
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].contiguous().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _with_texts(computed: Spec, given: Spec | None) -> Spec:
-    """Keep computed rates and books; take names, licences and texts from `given`."""
-    if given is None:
-        return computed
-    texts = ("name", "quirks", "code_license", "weights_license", "training_data", "source", "taxonomy")
-    return replace(computed, **{name: getattr(given, name) for name in texts})
-
-
-def _with_latency(spec: Spec, parts: Parts) -> Spec:
-    encoding, decoding = parts.encoder.reach, parts.decoder.reach
-    hop = int(encoding.stride)
-    return replace(
-        spec,
-        lookahead=encoding.future,
-        receptive_field=encoding.past + hop + encoding.future,
-        decoder_lookahead=decoding.future * hop,
-    )
+def _ceil(lengths: Tensor, factor: Fraction) -> Tensor:
+    return -(-lengths * factor.numerator // factor.denominator)
