@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from audiotokens.audio import WaveformLike, as_waveform
-from audiotokens.errors import AudioError, TokensError
-from audiotokens.nn.block import State
+from audiotokens.errors import AudioError, NotOfferedError, TokensError
+from audiotokens.nn.block import Block, State
 from audiotokens.tokenizer import Decoder, Encoder
 from audiotokens.tokens import Source, Tokens
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 class _CodecSession:
     """State shared by both directions: the net's tensors and counters of what went in and came out."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, net: Block) -> None:
+        if net.unbounded:
+            raise NotOfferedError(f"{codec.spec.name} reads whole recordings, because of {net.unbounded}")
         self._codec = codec
         self._state: State = ()
         self._counters = {"received": 0, "returned": 0, "finished": 0}
@@ -62,7 +64,7 @@ class CodecEncoder(_CodecSession, Encoder):
     """A running encoder of a `Codec`."""
 
     def __init__(self, codec: Codec, num_codebooks: int) -> None:
-        super().__init__(codec)
+        super().__init__(codec, codec.encoder_net)
         self._books = num_codebooks
         self._state = codec.encoder_net.initial_state(1, like=codec.sample_waveform)
 
@@ -107,7 +109,7 @@ class CodecDecoder(_CodecSession, Decoder):
     """A running decoder of a `Codec`."""
 
     def __init__(self, codec: Codec, num_codebooks: int | None) -> None:
-        super().__init__(codec)
+        super().__init__(codec, codec.decoder_net)
         self._books = num_codebooks
         self._state = codec.decoder_net.initial_state(1, like=codec.sample_latent)
 

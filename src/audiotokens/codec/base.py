@@ -177,12 +177,12 @@ class Codec(nn.Module, Tokenizer):
     def decode_codes(self, codes: dict[str, Tensor], lengths: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Decode a padded batch in one call: waveforms `[B, C, T]` and the number of valid samples `[B]`."""
         latents = self.dequantize({name: stream.to(self.device) for name, stream in codes.items()})
-        fastest = max(self._rates, key=self._rates.__getitem__)
-        frames = lengths[fastest].to(self.device)
+        name = next(iter(codes))
+        frames = _ceil(lengths[name].to(self.device), max(self._rates.values()) / self._rates[name])
         return self.decoder_net(latents, frames), self.decoder_net.output_lengths(frames)
 
     def to_streams(self, codes: Codes) -> dict[str, Tensor]:
-        """Deal the quantizer's codes out to the streams, by name `[B, K_i, T_i]`; unused streams are absent."""
+        """Deal the quantizer's codes out to the streams `[B, K_i, T_i]`; unused ones are absent."""
         streams = self.spec.streams
         if isinstance(codes, tuple):
             return {stream.name: part for stream, part in zip(streams, codes)}
@@ -208,18 +208,10 @@ class Codec(nn.Module, Tokenizer):
     # Tokenizer
 
     def encoder(self, *, num_codebooks: int | None = None) -> CodecEncoder:
-        self._check_bounded("encode", self.encoder_net.unbounded)
         return CodecEncoder(self, self.spec.check_prefix(num_codebooks))
 
     def decoder(self, *, num_codebooks: int | None = None) -> CodecDecoder:
-        self._check_bounded("decode", self.decoder_net.unbounded)
         return CodecDecoder(self, num_codebooks)
-
-    def _check_bounded(self, instead: str, reason: str) -> None:
-        if reason:
-            raise NotOfferedError(
-                f"{self.spec.name} reads whole recordings, because of {reason}: use {instead} instead of a session"
-            )
 
     @torch.inference_mode()
     def features(self, waveform: WaveformLike, sample_rate: int) -> np.ndarray:
