@@ -93,3 +93,14 @@ def test_discriminators_that_win_or_know_nothing(real: float, fake: float, alarm
     figures = {**alone, "adversarial": 1.0}
     seen = [warning for step in range(30, 90) for warning in watch.warnings(step, usage, figures)]
     assert [warning.partition(":")[0] for warning in seen] == ([alarm] if alarm else [])
+
+
+def test_books_at_several_rates_are_counted_in_their_order() -> None:
+    usage = CodeUsage((64, 64, 64))
+    coarse = torch.zeros(1, 1, 64, dtype=torch.long)
+    fine = torch.stack([torch.arange(64).repeat(2), torch.zeros(128, dtype=torch.long)])[None]
+    usage.update((coarse, fine), torch.tensor([3]))
+    assert usage.perplexities() == pytest.approx([1, 64, 1], rel=1e-4)
+    usage = CodeUsage((64, 64, 64))
+    usage.update((coarse, fine), torch.tensor([1]))
+    assert usage.perplexities() == pytest.approx([1, 0, 0])

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from audiotokens import config as configuration
 from audiotokens.audio import WaveformLike
@@ -133,7 +134,9 @@ class Codec(nn.Module, Tokenizer):
         latents = self.encoder_net(waveform)
         quantized = self.quantizer(latents, num_codebooks=num_codebooks) if quantize else None
         draws = self._decode_draws(quantized.latents if quantized else latents)
-        first, *others = (decoded[..., : waveform.shape[2]] for decoded in draws)
+        length = waveform.shape[2]
+        # Cut or filled up as the length rule says.
+        first, *others = (functional.pad(decoded, (0, length - decoded.shape[2])) for decoded in draws)
         return CodecOutput(first, latents, quantized, others[0] if others else None)
 
     def _decode_draws(self, latents: Tensor) -> list[Tensor]:

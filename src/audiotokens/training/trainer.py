@@ -44,7 +44,7 @@ class Trainer:
         device: where to train.
 
     Raises:
-        ConfigError: the data have another sample rate than the codec, or too few files.
+        ConfigError: the data have another sample rate or channels than the codec, or too few files.
     """
 
     def __init__(
@@ -54,6 +54,10 @@ class Trainer:
             raise ConfigError(
                 f"{audio.path} has {audio.sample_rate} Hz, the codec {codec.spec.sample_rate} Hz; "
                 "pack at the codec's rate"
+            )
+        if codec.spec.channels != 1:
+            raise ConfigError(
+                f"the codec has {codec.spec.channels} channels; packed data have one, and so must it"
             )
         # With every key, so that a later change of a default cannot change a run that is resumed.
         self.recipe = recipe = replace(recipe, codec=to_dict(codec.config))

@@ -36,12 +36,19 @@ class CodeUsage:
         self._offsets = (torch.arange(len(self._sizes), device=device) * max(self._sizes))[:, None]
 
     @torch.no_grad()
-    def update(self, codes: Tensor, num_codebooks: Tensor) -> None:
-        """Count codes `[B, K, T]`, of each item the first `num_codebooks` `[B]` books only."""
-        books = torch.arange(codes.shape[1], device=codes.device)
-        used = (books < num_codebooks[:, None]).float()[:, :, None].expand(codes.shape)
+    def update(self, codes: Tensor | tuple[Tensor, ...], num_codebooks: Tensor) -> None:
+        """Count codes `[B, K, T]`, of each item the first `num_codebooks` `[B]` books only.
+
+        Where books differ in rate, `codes` is a tuple with the books in their order.
+        """
         self._counts.mul_(self._keep)
-        self._counts.view(-1).index_add_(0, (codes + self._offsets).flatten(), used.flatten())
+        first = 0
+        for part in codes if isinstance(codes, tuple) else (codes,):
+            books = torch.arange(first, first + part.shape[1], device=part.device)
+            used = (books < num_codebooks[:, None]).float()[:, :, None].expand(part.shape)
+            numbers = part + self._offsets[first : first + part.shape[1]]
+            self._counts.view(-1).index_add_(0, numbers.flatten(), used.flatten())
+            first += part.shape[1]
 
     def perplexities(self) -> list[float]:
         """Entries in even use that the codes of each book amount to; 0 where nothing was counted."""
