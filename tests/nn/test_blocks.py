@@ -33,6 +33,7 @@ CASES: dict[str, Case] = {
     "kernel equals stride": (lambda: Conv1d(3, 4, 4, stride=4), 3),
     "depthwise": (lambda: DepthwiseConv1d(5, 7, lookahead=3), 5),
     "causal depthwise": (lambda: DepthwiseConv1d(5, 7), 5),
+    "dilated depthwise": (lambda: DepthwiseConv1d(5, 3, dilation=4, lookahead=4), 5),
     "causal transposed": (lambda: ConvTranspose1d(3, 2, 8, stride=4), 3),
     "centered transposed": (lambda: ConvTranspose1d(3, 2, 8, stride=4, lookahead=2), 3),
     "odd transposed": (lambda: ConvTranspose1d(3, 2, 9, stride=3, lookahead=3), 3),
@@ -155,10 +156,12 @@ def test_istft_inverts_a_stft() -> None:
     torch.testing.assert_close(restored[0, 0], signal, rtol=0, atol=1e-6)
 
 
-def test_depthwise_gradients_match_autograd() -> None:
-    block = DepthwiseConv1d(3, 5, lookahead=2).double()
+@pytest.mark.parametrize("dilation", [1, 3])
+def test_depthwise_gradients_match_autograd(dilation: int) -> None:
+    block = DepthwiseConv1d(3, 5, dilation=dilation, lookahead=2 * dilation).double()
     x = torch.randn(2, 3, 9, dtype=torch.float64, requires_grad=True)
-    reference = torch.nn.functional.conv1d(x, block.taps.T[:, None], padding=2, groups=3)
+    taps = block.taps.T[:, None]
+    reference = torch.nn.functional.conv1d(x, taps, padding=2 * dilation, dilation=dilation, groups=3)
     torch.testing.assert_close(block(x), reference)
     weight = torch.randn_like(reference)
     expected = torch.autograd.grad((reference * weight).sum(), (x, block.taps))

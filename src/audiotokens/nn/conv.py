@@ -103,42 +103,47 @@ class DepthwiseConv1d(Windowed):
     convolution.
     """
 
-    def __init__(self, channels: int, kernel: int, *, lookahead: int = 0, noise: float = 0.1) -> None:
-        super().__init__(channels, span=kernel, stride=1, lookahead=lookahead)
+    def __init__(
+        self, channels: int, kernel: int, *, dilation: int = 1, lookahead: int = 0, noise: float = 0.1
+    ) -> None:
+        super().__init__(channels, span=(kernel - 1) * dilation + 1, stride=1, lookahead=lookahead)
         taps = noise * torch.randn(kernel, channels)
-        taps[kernel - 1 - lookahead] += 1.0
+        taps[kernel - 1 - lookahead // dilation] += 1.0
         self.taps = nn.Parameter(taps)
+        self.dilation = dilation
 
     def apply_windows(self, x: Tensor) -> Tensor:
-        return _shifted_taps(x.mT, self.taps).mT
+        return _shifted_taps(x.mT, self.taps, self.dilation).mT
 
 
 class _ShiftedTaps(torch.autograd.Function):
-    """y[b, t, c] = sum_j taps[j, c] x[b, t + j, c], with both gradients as the same shifted products."""
+    """y[b, t, c] = sum_j taps[j, c] x[b, t + d j, c], with both gradients as the same shifted products."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, taps: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, taps: Tensor, dilation: int) -> Tensor:
         taps = taps.to(x.dtype)
         ctx.save_for_backward(x, taps)
-        frames = x.shape[1] - taps.shape[0] + 1
+        ctx.dilation = dilation
+        frames = x.shape[1] - (taps.shape[0] - 1) * dilation
         y = x[:, :frames] * taps[0]
-        for shift in range(1, taps.shape[0]):
-            y.addcmul_(x[:, shift : shift + frames], taps[shift])
+        for tap in range(1, taps.shape[0]):
+            y.addcmul_(x[:, tap * dilation : tap * dilation + frames], taps[tap])
         return y
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         x, taps = ctx.saved_tensors
         (dy,) = gradients
         frames = dy.shape[1]
         dx, dtaps = torch.zeros_like(x), torch.empty_like(taps)
-        for shift in range(taps.shape[0]):
-            dx[:, shift : shift + frames].addcmul_(dy, taps[shift])
-            dtaps[shift] = (dy * x[:, shift : shift + frames]).sum((0, 1))
-        return dx, dtaps
+        for tap in range(taps.shape[0]):
+            read = slice(tap * ctx.dilation, tap * ctx.dilation + frames)
+            dx[:, read].addcmul_(dy, taps[tap])
+            dtaps[tap] = (dy * x[:, read]).sum((0, 1))
+        return dx, dtaps, None
 
 
-_shifted_taps: Callable[[Tensor, Tensor], Tensor] = _ShiftedTaps.apply
+_shifted_taps: Callable[[Tensor, Tensor, int], Tensor] = _ShiftedTaps.apply
 
 
 class OverlapAdd(Block):
