@@ -1,0 +1,193 @@
+"""Causal transformers over a window of the past, as steps (Vaswani et al. 2017, with the changes below).
+
+    x <- x + s1 * A(norm1(x));    x <- x + s2 * W2 gelu(W1 norm2(x))
+
+with pre-norm layers, learned scales s (LayerScale, Touvron et al. 2021), rotary positions and no biases. Step
+t attends to the W steps t - W + 1 .. t:
+
+    A(x)_t = O concat_h sum_j softmax_j(R(q_t) . R(k_j) / sqrt(d)) v_j
+
+Products of rotated vectors depend on the distance of their positions alone. So the state holds keys as they
+are before the rotation, and positions are counted from the oldest one: no counter of steps, which would lose
+digits in long streams. It holds W - 1 of them; with those of the n steps of a piece, that is what the first
+of these steps reads, and the last. (A ring of W keys would lose the oldest that the first one reads.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiotokens.nn.block import Block, Pointwise, Reach, Residual, Sequential, State
+from audiotokens.nn.layers import GELU, ChannelScale, LayerNorm, Linear
+from audiotokens.nn.rotary import RotaryLayout, rotate
+
+# Queries that are taken at once: memory grows with this times the window, not with the square of the length.
+_QUERIES = 128
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """A causal transformer.
+
+    Args:
+        layers: number of layers.
+        width: channels of input and output.
+        heads: attention heads.
+        hidden: inner width of the feed-forward parts.
+        window: steps W that a step attends to, itself included; None: all of the past.
+        head_width: channels d of a head; None: width / heads.
+        key_heads: heads of keys and values, each shared by heads / key_heads heads; None: heads.
+        rotary: which channels of a head turn together; None: no positions.
+        rotary_base: of the frequencies of the rotation.
+        layer_scale: start of the scales on both branches; None: no scales.
+        norm_eps: epsilon of the norms.
+        output_norm: whether a norm follows the last layer.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    hidden: int
+    window: int | None = None
+    head_width: int | None = None
+    key_heads: int | None = None
+    rotary: RotaryLayout | None = "interleaved"
+    rotary_base: float = 10000.0
+    layer_scale: float | None = 0.01
+    norm_eps: float = 1e-5
+    output_norm: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "width", "heads", "hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"window is {self.window}, expected at least 1 or null")
+        if self.head_width is None and self.width % self.heads:
+            raise ValueError(f"width is {self.width}, expected a multiple of heads, {self.heads}")
+        if self.heads % (self.key_heads or self.heads):
+            raise ValueError(f"heads is {self.heads}, expected a multiple of key_heads, {self.key_heads}")
+        if self.rotary and self.channels_of_head % 2:
+            raise ValueError(f"a head has {self.channels_of_head} channels, expected an even number")
+
+    @property
+    def channels_of_head(self) -> int:
+        """Channels d of a head."""
+        return self.head_width or self.width // self.heads
+
+
+def transformer(config: TransformerConfig) -> Sequential:
+    """Layers over `[B, width, T]`; the first block only changes the order in memory.
+
+    Block i + 1 is layer i: a sequence of two residuals, around (norm, attention[, scale]) and around
+    (norm, linear, GELU, linear[, scale]).
+    """
+    layers = [_layer(config) for _ in range(config.layers)]
+    norm = [LayerNorm(config.width, eps=config.norm_eps)] if config.output_norm else []
+    return Sequential(FramesFirst(), *layers, *norm)
+
+
+def _layer(config: TransformerConfig) -> Sequential:
+    def branch(*blocks: Block) -> Residual:
+        start = config.layer_scale
+        scale = [] if start is None else [ChannelScale(config.width, start=start)]
+        return Residual(Sequential(LayerNorm(config.width, eps=config.norm_eps), *blocks, *scale))
+
+    return Sequential(
+        branch(Attention(config)),
+        branch(
+            Linear(config.width, config.hidden, bias=False),
+            GELU(),
+            Linear(config.hidden, config.width, bias=False),
+        ),
+    )
+
+
+class FramesFirst(Pointwise):
+    """The same values `[B, C, T]`, in memory frame by frame, as norms and linear maps read them."""
+
+    def map(self, x: Tensor) -> Tensor:
+        return x.mT.contiguous().mT
+
+
+class Attention(Block):
+    """Causal self-attention over the last `window` steps of `[B, width, T]`; see the module's text.
+
+    The rows of the input map are the queries of all heads, then the keys, then the values.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.heads, self.key_heads = config.heads, config.key_heads or config.heads
+        self.head_width = config.channels_of_head
+        rows = (self.heads + 2 * self.key_heads) * self.head_width
+        self.input = nn.Linear(config.width, rows, bias=False)
+        self.output = nn.Linear(self.heads * self.head_width, config.width, bias=False)
+
+    @property
+    def reach(self) -> Reach:
+        return Reach(past=math.inf if self.config.window is None else self.config.window - 1)
+
+    def initial_state(self, batch: int, *, like: Tensor) -> State:
+        empty = like.new_zeros(batch, self.key_heads, 0, self.head_width)
+        return empty, empty
+
+    def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
+        if not x.shape[2]:
+            return x, state
+        sizes = (self.heads, self.key_heads, self.key_heads)
+        rows: Tensor = self.input(x.mT)
+        query, key, value = rows.unflatten(2, (-1, self.head_width)).transpose(1, 2).split(sizes, 1)
+        keys, values = torch.cat([state[0], key], 2), torch.cat([state[1], value], 2)
+        attended = self._attend(query, keys, values).transpose(1, 2).flatten(2)
+        y: Tensor = self.output(attended)
+        window = self.config.window
+        kept = keys.shape[2] if window is None else min(keys.shape[2], window - 1)
+        start = keys.shape[2] - kept
+        return y.mT, (keys[:, :, start:], values[:, :, start:])
+
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Outputs `[B, H, n, d]` of the last n steps, of P + n keys and values `[B, H', P + n, d]`."""
+        total, steps = keys.shape[2], query.shape[2]
+        if self.config.rotary is not None:
+            positions = torch.arange(total, device=query.device)
+            base, layout = self.config.rotary_base, self.config.rotary
+            query = rotate(query, positions[total - steps :], base=base, layout=layout)
+            keys = rotate(keys, positions, base=base, layout=layout)
+        if self.key_heads != self.heads:
+            keys = keys.repeat_interleave(self.heads // self.key_heads, 1)
+            values = values.repeat_interleave(self.heads // self.key_heads, 1)
+        parts = [
+            functional.scaled_dot_product_attention(
+                query[:, :, start : start + size],
+                keys[:, :, first:end],
+                values[:, :, first:end],
+                attn_mask=self._mask(size, end - first, query.device),
+            )
+            for start, size, first, end in self._pieces(steps, total)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+    def _pieces(self, steps: int, total: int) -> Iterator[tuple[int, int, int, int]]:
+        """Start and number of the queries of each piece, and the first key and the end of those they read."""
+        window = self.config.window or total
+        for start in range(0, steps, _QUERIES):
+            size = min(_QUERIES, steps - start)
+            end = total - steps + start + size
+            yield start, size, max(end - size - window + 1, 0), end
+
+    def _mask(self, size: int, keys: int, device: torch.device) -> Tensor | None:
+        """Which of the keys `[size, keys]` each of as many last steps reads; None: all of them."""
+        window = self.config.window or keys
+        if size == 1 and keys <= window:
+            return None
+        steps = torch.arange(keys, device=device)
+        distance = steps[keys - size :, None] - steps
+        return (distance >= 0) & (distance < window)
