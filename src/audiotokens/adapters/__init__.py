@@ -1,0 +1,1 @@
+"""Tokenizers that other packages keep, behind the interface of this one."""
