@@ -26,10 +26,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Bottom first; a name is a module or a subpackage, and those on one line may import each other, in no circle.
 GROUND = [
     ["errors"],
-    ["config", "spec", "audio", "entropy"],
+    ["config", "spec", "audio", "entropy", "cache"],
     ["streams", "splice", "tokens"],
     ["tokformat", "tokenfile"],
-    ["tokenizer"],
+    ["tokenizer", "published", "hub"],
+    ["originals"],
     ["registry", "catalog", "engines"],
 ]
 TORCH_FLOORS = [["nn"], ["quantizers"], ["sessions", "codec"], ["architectures"], ["checkpoints", "adapters"]]

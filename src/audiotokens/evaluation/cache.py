@@ -14,7 +14,6 @@ import io
 import json
 import os
 import secrets
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from audiotokens import config
+from audiotokens.cache import cache_folder
 from audiotokens.errors import AudioTokensError
 from audiotokens.evaluation.coding import Coded, Facts, Learned
 from audiotokens.evaluation.machine import package_version
@@ -32,8 +32,6 @@ from audiotokens.tokens import Tokens
 
 CODE_VERSION = 1
 """Part of every key: to be raised where coding, alignment or activity give something else for equal input."""
-ENVIRONMENT = "AUDIOTOKENS_CACHE"
-"""Environment variable that names the folder of all caches."""
 T = TypeVar("T")
 
 
@@ -142,16 +140,7 @@ class Cache:
 
 def default_folder() -> Path:
     """Return the folder for comparisons in the user's cache, or in that which AUDIOTOKENS_CACHE names."""
-    given = os.environ.get(ENVIRONMENT)
-    if given:
-        return Path(given) / "compare"
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "audiotokens" / "compare"
+    return cache_folder() / "compare"
 
 
 def file_digest(path: Path) -> str:
