@@ -276,8 +276,8 @@ def _sample_rate(config: Any) -> int:
 def _hop(config: Any) -> int:
     """Samples per frame; some configurations of transformers state it before a last down-sampling."""
     if config.model_type == "mimi":
-        frames_per_second: float = config.frame_rate
-        return round(config.sampling_rate / frames_per_second)
+        samples: int = round(config.sampling_rate / config.frame_rate)
+        return samples
     if config.model_type == "encodec":
         return int(np.prod(config.upsampling_ratios))
     return int(config.hop_length)
