@@ -73,6 +73,10 @@ class Spec:
         training_data: one sentence.
         source: paper or page.
         taxonomy: place in the surveys.
+        parameters: trainable numbers, weight norm folded; 0: not counted.
+        encoder_macs: multiply-adds for encoding a second of audio with all books, the search among them, as
+            `codec.complexity` counts them; 0: not counted.
+        decoder_macs: those for decoding it.
     """
 
     name: str
@@ -97,6 +101,9 @@ class Spec:
     training_data: str = ""
     source: str = ""
     taxonomy: Taxonomy = field(default_factory=Taxonomy)
+    parameters: int = 0
+    encoder_macs: int = 0
+    decoder_macs: int = 0
 
     @property
     def num_codebooks(self) -> int:
@@ -107,6 +114,11 @@ class Spec:
     def frame_rate(self) -> Fraction:
         """The slowest frame rate of the time-varying streams, in frames per second (0: there is none)."""
         return min((s.frame_rate for s in self.streams if s.frame_rate > 0), default=Fraction(0))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds per second of audio, encoding and decoding together; 0: not counted."""
+        return self.encoder_macs + self.decoder_macs
 
     @property
     def hop(self) -> Fraction:

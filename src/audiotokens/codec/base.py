@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from audiotokens import config as configuration
 from audiotokens.audio import WaveformLike
+from audiotokens.codec.complexity import parameters, with_complexity
 from audiotokens.codec.facts import with_latency, with_texts
 from audiotokens.codec.files import FORMAT_VERSION, fingerprint, read_description, read_weights, write_folder
 from audiotokens.errors import NotOfferedError, TokensError
@@ -88,7 +89,8 @@ class Codec(nn.Module, Tokenizer):
         parts = self.build(config)
         self.encoder_net, self.quantizer, self.decoder_net = parts.encoder, parts.quantizer, parts.decoder
         computed = self.default_spec(config, parts.quantizer, spec.name if spec else self.architecture)
-        self._spec = with_latency(with_texts(computed, spec), parts.encoder, parts.decoder)
+        described = with_latency(with_texts(computed, spec), parts.encoder, parts.decoder)
+        self._spec = replace(described, parameters=parameters(self))
         self._fingerprint: str | None = None
         self.exact = False
         self.search_width = 1
@@ -340,8 +342,9 @@ class Codec(nn.Module, Tokenizer):
         return pack_tensors(self.state_dict(), self.weight_bits)
 
     def save(self, folder: Path | str, *, card: str = "") -> Path:
-        """Write `config.json`, `model.safetensors` and `README.md` to a folder."""
+        """Write `config.json`, `model.safetensors` and `README.md` to a folder, and count multiply-adds."""
         folder = Path(folder)
+        self._spec = with_complexity(self)
         description = {
             "format": "audiotokens",
             "version": FORMAT_VERSION,

@@ -16,7 +16,9 @@ def with_texts(computed: Spec, given: Spec | None) -> Spec:
     if given is None:
         return computed
     texts = ("name", "quirks", "code_license", "weights_license", "training_data", "source", "taxonomy")
-    return replace(computed, **{name: getattr(given, name) for name in texts})
+    # Counting takes a pass of the nets, which loading does not wait for.
+    counts = ("encoder_macs", "decoder_macs")
+    return replace(computed, **{name: getattr(given, name) for name in (*texts, *counts)})
 
 
 def with_latency(spec: Spec, encoder: Sequential, decoder: Sequential) -> Spec:
