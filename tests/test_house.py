@@ -29,7 +29,7 @@ GROUND = [
     ["config", "spec", "audio", "entropy", "cache"],
     ["streams", "splice", "tokens"],
     ["tokformat", "tokenfile"],
-    ["tokenizer", "published", "hub"],
+    ["tokenizer", "published", "hub", "plugins"],
     ["originals"],
     ["registry", "catalog", "engines"],
 ]

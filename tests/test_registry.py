@@ -22,8 +22,8 @@ from audiotokens.errors import (
     NotOfferedError,
     TokenizerNotFoundError,
 )
+from audiotokens.hub import hub_folder
 from audiotokens.registry import (
-    hub_folder,
     known_names,
     list_tokenizers,
     load_folder,

@@ -79,3 +79,8 @@ class TokenFileError(DamagedError):
 
 class CheckpointError(DamagedError):
     """Weights, a tokenizer folder, packed data or a training checkpoint cannot be used."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the text of an error as one line; its kind where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

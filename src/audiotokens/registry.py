@@ -11,29 +11,27 @@ import difflib
 import importlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from audiotokens import plugins
 from audiotokens.config import from_dict
 from audiotokens.errors import (
-    AudioTokensError,
     CheckpointError,
     ConfigError,
     MissingExtraError,
     NotOfferedError,
     TokenizerNotFoundError,
+    one_line,
 )
+from audiotokens.hub import FOLDER_FILES, hub_folder
 from audiotokens.spec import Spec
 
 if TYPE_CHECKING:
     from audiotokens.tokenizer import Tokenizer
 
-ENTRY_POINT_GROUP = "audiotokens.tokenizers"
-FOLDER_FILES = ("config.json", "model.safetensors", "README.md")
 FOLDER_FORMAT = "audiotokens"
 FOLDER_VERSION = 1
 SHIPPED = Path(__file__).parent / "weights"
@@ -42,7 +40,6 @@ architectures: dict[str, str] = {"gain-shape": "audiotokens.architectures.gain_s
 """Architecture name in config.json -> "module:attribute" of its codec class, imported when first loaded."""
 
 _CONFIG_BYTES = 1 << 20
-_HUB_REFERENCE = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -116,11 +113,11 @@ def load(
         folder = hub_folder(name, cache_dir=cache_dir)
     elif isinstance(name_or_folder, str):
         folder = shipped().get(name)
-        points = [] if folder else _entry_points(name)
+        points = [] if folder else plugins.entry_points(name)
         if points:
             if search_width != 1:
                 raise NotOfferedError(f'"{name}" is of another package: leave search_width out')
-            return _load_entry_point(points, device)
+            return plugins.load_entry_point(points, device)
     if folder is None and Path(name).is_dir():
         folder = Path(name)
     if folder is None:
@@ -140,9 +137,9 @@ def list_tokenizers() -> list[TokenizerRecord]:
         TokenizerRecord(name, "shipped", str(folder), read_folder_config(folder).spec)
         for name, folder in own.items()
     ]
-    for point in _entry_points():
+    for point in plugins.entry_points():
         hidden = "; hidden by the shipped one" if point.name in own else ""
-        records.append(TokenizerRecord(point.name, "entry point", f"{_origin(point)}{hidden}"))
+        records.append(TokenizerRecord(point.name, "entry point", f"{plugins.origin(point)}{hidden}"))
     return records
 
 
@@ -157,7 +154,7 @@ def known_names() -> list[str]:
     """Return the names that `load` knows, without reading or importing any of them."""
     return [
         *shipped(),
-        *dict.fromkeys(point.name for point in _entry_points() if point.name not in shipped()),
+        *dict.fromkeys(point.name for point in plugins.entry_points() if point.name not in shipped()),
     ]
 
 
@@ -219,79 +216,6 @@ def read_folder_config(folder: str | os.PathLike[str]) -> FolderConfig:
     return config
 
 
-def hub_folder(reference: str, *, cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return the local folder of a tokenizer on the Hugging Face hub; fetches it if the cache lacks it.
-
-    Args:
-        reference: "hf:organisation/name" with an optional "@revision" (branch, tag or commit).
-        cache_dir: the hub's cache folder; default: huggingface_hub's own.
-
-    Raises:
-        TokenizerNotFoundError: the reference is ill-formed or unknown, or the hub cannot be reached.
-        MissingExtraError: huggingface_hub is not installed.
-    """
-    match = _HUB_REFERENCE.fullmatch(reference)
-    if match is None:
-        raise TokenizerNotFoundError(f'"{reference}" is not of the form "hf:organisation/name[@revision]"')
-    try:
-        from huggingface_hub import constants, errors, snapshot_download
-    except ModuleNotFoundError:
-        raise MissingExtraError("Loading from the Hugging Face hub", "hub") from None
-    repository, revision = match["repository"], match["revision"] or "main"
-    cache = Path(cache_dir or constants.HF_HUB_CACHE)
-    try:
-        folder = snapshot_download(
-            repository, revision=revision, cache_dir=cache, allow_patterns=list(FOLDER_FILES)
-        )
-    except errors.HFValidationError as error:
-        raise TokenizerNotFoundError(f'"{reference}": {_one_line(error)}') from None
-    except (errors.RevisionNotFoundError, errors.RepositoryNotFoundError):
-        raise TokenizerNotFoundError(
-            f'the hub has no "{repository}" at revision "{revision}", or access needs a login (hf auth login)'
-        ) from None
-    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError):
-        raise TokenizerNotFoundError(
-            f'"{reference}" is not in the cache and the hub cannot be reached: put config.json and '
-            f"model.safetensors of {repository} into a folder and load that folder, or copy "
-            f"models--{repository.replace('/', '--')} from another machine's cache into {cache}"
-        ) from None
-    return Path(folder)
-
-
-def _load_entry_point(points: list[metadata.EntryPoint], device: str) -> Tokenizer:
-    from audiotokens.tokenizer import Tokenizer
-
-    point = points[0]
-    if len(points) > 1:
-        origins = " and ".join(_origin(each) for each in points)
-        raise TokenizerNotFoundError(f'"{point.name}" is offered by {origins}: uninstall all but one')
-    try:
-        tokenizer = point.load()()
-    except AudioTokensError:
-        raise
-    except Exception as error:
-        raise TokenizerNotFoundError(
-            f'tokenizer "{point.name}" of {_origin(point)} cannot be loaded: '
-            f"{type(error).__name__}: {_one_line(error)}"
-        ) from error
-    if not isinstance(tokenizer, Tokenizer):
-        raise TokenizerNotFoundError(
-            f'tokenizer "{point.name}" of {_origin(point)} gave a {type(tokenizer).__name__}, expected a '
-            "subclass of audiotokens.Tokenizer or a function without arguments that returns one"
-        )
-    return _moved(tokenizer, device)
-
-
-def _moved(tokenizer: Tokenizer, device: str) -> Tokenizer:
-    if device == "cpu":
-        return tokenizer
-    move = getattr(tokenizer, "to", None)
-    if move is None:
-        raise NotOfferedError(f'{tokenizer.spec.name} runs on the device "cpu" only, not on "{device}"')
-    moved: Tokenizer = move(device)
-    return moved
-
-
 def _check_device(device: str) -> None:
     if device == "cpu":
         return
@@ -303,19 +227,6 @@ def _check_device(device: str) -> None:
         raise NotOfferedError(
             f'the device "{device}" is not available here: expected "cpu", or "cuda" on a machine with a GPU'
         ) from None
-
-
-def _entry_points(name: str | None = None) -> list[metadata.EntryPoint]:
-    points = metadata.entry_points(group=ENTRY_POINT_GROUP)
-    # One distribution can be met twice on sys.path (installed, and as a checkout); equal entries are one.
-    unique = {(point.name, point.value): point for point in reversed(tuple(points))}
-    chosen = [point for point in unique.values() if name in (None, point.name)]
-    return sorted(chosen, key=lambda point: (point.name, _origin(point)))
-
-
-def _origin(point: metadata.EntryPoint) -> str:
-    distribution = f"{point.dist.name} {point.dist.version}" if point.dist else "an unnamed distribution"
-    return f"{distribution} ({point.value})"
 
 
 def _not_found(name: str) -> TokenizerNotFoundError:
@@ -335,9 +246,7 @@ def _read_json(path: Path) -> object:
     try:
         values: object = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: not valid JSON ({_one_line(error)}): fetch the folder again"
-        ) from None
+        raise CheckpointError(f"{path}: not valid JSON ({one_line(error)}): fetch the folder again") from None
     return values
 
 
@@ -357,7 +266,3 @@ def _spec_problems(spec: Spec) -> Iterator[str]:
     books = spec.num_codebooks
     if not spec.legal_prefixes or not all(1 <= prefix <= books for prefix in spec.legal_prefixes):
         yield f"legal_prefixes are {list(spec.legal_prefixes)}, expected values from 1 to {books}"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

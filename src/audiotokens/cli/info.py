@@ -117,12 +117,12 @@ def _stream_facts(tokens: Tokens) -> dict[str, Any]:
 
 
 def _inspect_tokenizer(name: str) -> Record:
-    from audiotokens import registry
+    from audiotokens import hub, registry
     from audiotokens.config import to_dict
 
     folder = registry.shipped().get(name)
     if folder is None and name.startswith("hf:"):
-        folder = registry.hub_folder(name)
+        folder = hub.hub_folder(name)
     if folder is None and os.path.isdir(name) and name not in registry.known_names():
         folder = Path(name)
     if folder is None:
