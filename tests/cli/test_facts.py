@@ -97,6 +97,30 @@ def test_a_tokenizer_folder_is_described_from_its_files(shipped: Path, run: Run)
     assert "1: 0.125, 2: 0.25, 3: 0.375 kbit/s" in said
 
 
+def test_size_work_and_latency_have_units(shipped: Path, run: Run) -> None:
+    said = {name: text.strip() for name, text in facts(run("info", "little").stdout).items()}
+    assert said["parameters"].startswith("not counted, 17 stored (")
+    assert said["encoder macs"] == said["decoder macs"] == "-"
+    counts = {"parameters": 3_390_400, "encoder_macs": 105_000_000, "decoder_macs": 2_500_000_000}
+    spec = CONFIG["spec"] | counts | {"lookahead": 320, "decoder_lookahead": 8, "streamable": True}
+    (shipped / "config.json").write_text(json.dumps(CONFIG | {"spec": spec}))
+    said = {name: text.strip() for name, text in facts(run("info", "little").stdout).items()}
+    assert said["parameters"].startswith("3.39 M trainable, 17 stored")
+    assert said["encoder macs"] == "105 M per second of audio"
+    assert said["decoder macs"] == "2.5 G per second of audio"
+    assert said["lookahead"] == "320 samples (20 ms)"
+    assert said["decoder lookahead"] == "8 samples (0.5 ms)"
+    record = json.loads(run("info", "little", "--json").stdout)["results"][0]
+    assert record["macs"] == 2_605_000_000
+    assert record["latency_ms"] == {"lookahead": 20.0, "decoder_lookahead": 0.5}
+    (shipped / "config.json").write_text(json.dumps(CONFIG | {"spec": spec | {"receptive_field": None}}))
+    assert "receptive field     no bound" in run("info", "little").stdout
+    spec |= {"receptive_field": None, "streamable": False}
+    (shipped / "config.json").write_text(json.dumps(CONFIG | {"spec": spec}))
+    said = {name: text.strip() for name, text in facts(run("info", "little").stdout).items()}
+    assert (said["lookahead"], said["decoder lookahead"]) == ("the whole recording", "-")
+
+
 def test_damaged_weights_are_code_3(shipped: Path, run: Run) -> None:
     (shipped / "model.safetensors").write_bytes(b"\xff" * 100)
     assert "model.safetensors: not a safetensors file" in run("info", "little", code=3).stderr

@@ -11,7 +11,7 @@ import click
 from audiotokens.cli import paths
 from audiotokens.cli.batch import Record, run_batch
 from audiotokens.cli.options import BatchOptions, json_option
-from audiotokens.cli.text import format_facts, one_line, size
+from audiotokens.cli.text import format_facts, number, one_line, size
 
 if TYPE_CHECKING:
     from audiotokens.spec import Spec
@@ -141,6 +141,10 @@ def _spec_facts(spec: Spec) -> dict[str, Any]:
     return {
         "spec": to_dict(spec),
         "bitrates": {str(prefix): spec.bitrate(prefix) for prefix in spec.legal_prefixes},
+        "macs": spec.macs or None,
+        "latency_ms": {
+            name: 1000 * getattr(spec, name) / spec.sample_rate for name in ("lookahead", "decoder_lookahead")
+        },
     }
 
 
@@ -171,12 +175,13 @@ def _product(shape: list[int]) -> int:
 
 
 def _describe(record: Record) -> str:
-    facts = {
-        name: fact for name, fact in record.items() if name not in ("input", "status", "config", "bitrates")
-    }
+    hidden = ("input", "status", "config", "bitrates", "macs", "latency_ms")
+    facts = {name: fact for name, fact in record.items() if name not in hidden}
     spec = facts.pop("spec", {})
     streams = facts.pop("streams", None) or {s["name"]: s for s in spec.get("streams", [])}
-    facts |= {name: fact for name, fact in spec.items() if name not in ("streams", "taxonomy")}
+    facts |= {name: fact for name, fact in spec.items() if name != "streams"}
+    if spec:
+        facts |= _readable_facts(spec, facts.pop("weights", None))
     for name, stream in streams.items():
         shown = {key: fact for key, fact in stream.items() if fact and key != "name"}
         facts[f'stream "{name}"'] = shown
@@ -190,3 +195,26 @@ def _describe(record: Record) -> str:
     if facts.get("bytes"):
         facts["bytes"] = f"{facts['bytes']} ({size(facts['bytes'])})"
     return f"{one_line(record['input'])}\n{format_facts(facts)}\n"
+
+
+def _readable_facts(spec: dict[str, Any], weights: dict[str, int] | None) -> dict[str, str]:
+    """What numbers alone do not tell: units, and what 0 and nothing stand for."""
+    counted = f"{number(spec['parameters'])} trainable" if spec["parameters"] else "not counted"
+    stored = f", {number(weights['parameters'])} stored ({size(weights['bytes'])})" if weights else ""
+    whole = spec["receptive_field"] is None and not spec["streamable"]
+
+    def samples(name: str) -> str:
+        return f"{spec[name]} samples ({1000 * spec[name] / spec['sample_rate']:.4g} ms)"
+
+    def work(name: str) -> str:
+        return f"{number(spec[name])} per second of audio" if spec[name] else "-"
+
+    return {
+        "parameters": counted + stored,
+        "encoder_macs": work("encoder_macs"),
+        "decoder_macs": work("decoder_macs"),
+        "lookahead": "the whole recording" if whole else samples("lookahead"),
+        "decoder_lookahead": samples("decoder_lookahead") if spec["streamable"] else "-",
+        "receptive_field": "no bound" if spec["receptive_field"] is None else samples("receptive_field"),
+        "taxonomy": ", ".join(text for text in spec["taxonomy"].values() if text),
+    }

@@ -56,6 +56,19 @@ def size(num_bytes: int) -> str:
     return f"{num_bytes} B"
 
 
+def number(count: float) -> str:
+    """Return a large number for people.
+
+    Example:
+        >>> number(3390400)
+        '3.39 M'
+    """
+    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count:.3g}"
+
+
 def _readable(fact: object) -> str:
     if isinstance(fact, bool):
         return "yes" if fact else "no"
