@@ -80,7 +80,8 @@ def test_attention_is_the_formula(name: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_layer_is_the_formula() -> None:
     block = transformer(replace(BASE, layers=1)).double()
     x = torch.randn(2, 16, 9, dtype=torch.float64)
-    attend, feed = (branch.block for branch in list(block)[1])
+    (layer,) = list(block)[1]
+    attend, feed = (branch.block for branch in layer)
     norm, heads, scale = attend
     inner = functional.layer_norm(x.mT, (16,), norm.weight, norm.bias, 1e-5).mT
     y = x + scale.scale[:, None] * by_the_formula(heads, inner)

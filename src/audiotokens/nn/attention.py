@@ -83,14 +83,13 @@ class TransformerConfig:
 
 
 def transformer(config: TransformerConfig) -> Sequential:
-    """Layers over `[B, width, T]`; the first block only changes the order in memory.
+    """Layers over `[B, width, T]`: blocks 1.i; block 0 changes the order in memory, 2.0 is the output norm.
 
-    Block i + 1 is layer i: a sequence of two residuals, around (norm, attention[, scale]) and around
-    (norm, linear, GELU, linear[, scale]).
+    A layer is two residuals, around (norm, attention[, scale]) and (norm, linear, GELU, linear[, scale]).
     """
     layers = [_layer(config) for _ in range(config.layers)]
     norm = [LayerNorm(config.width, eps=config.norm_eps)] if config.output_norm else []
-    return Sequential(FramesFirst(), *layers, *norm)
+    return Sequential(FramesFirst(), Sequential(*layers), Sequential(*norm))
 
 
 def _layer(config: TransformerConfig) -> Sequential:
