@@ -36,7 +36,10 @@ FOLDER_FORMAT = "audiotokens"
 FOLDER_VERSION = 1
 SHIPPED = Path(__file__).parent / "weights"
 
-architectures: dict[str, str] = {"gain-shape": "audiotokens.architectures.gain_shape:GainShapeCodec"}
+architectures: dict[str, str] = {
+    "gain-shape": "audiotokens.architectures.gain_shape:GainShapeCodec",
+    "soundstream": "audiotokens.architectures.soundstream:SoundStreamCodec",
+}
 """Architecture name in config.json -> "module:attribute" of its codec class, imported when first loaded."""
 
 _CONFIG_BYTES = 1 << 20
