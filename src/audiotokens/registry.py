@@ -39,6 +39,8 @@ SHIPPED = Path(__file__).parent / "weights"
 architectures: dict[str, str] = {
     "gain-shape": "audiotokens.architectures.gain_shape:GainShapeCodec",
     "soundstream": "audiotokens.architectures.soundstream:SoundStreamCodec",
+    "mimi": "audiotokens.architectures.mimi:MimiCodec",
+    "speechtokenizer": "audiotokens.architectures.speechtokenizer:SpeechTokenizerCodec",
 }
 """Architecture name in config.json -> "module:attribute" of its codec class, imported when first loaded."""
 
