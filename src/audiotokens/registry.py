@@ -1,4 +1,4 @@
-"""Names to tokenizers: shipped ones, folders, entry points of other packages, and the Hugging Face hub.
+"""Names to tokenizers: shipped ones, entry points, published checkpoints, folders and the Hugging Face hub.
 
 A tokenizer folder holds `config.json`, `model.safetensors` and `README.md`; nothing in it is executed or
 unpickled.
@@ -7,6 +7,7 @@ Listing and reading facts import no torch; loading imports what the tokenizer ne
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import json
@@ -16,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from audiotokens import plugins
+from audiotokens import originals, plugins
 from audiotokens.config import from_dict
 from audiotokens.errors import (
+    AudioTokensError,
     CheckpointError,
     ConfigError,
     MissingExtraError,
@@ -27,6 +29,7 @@ from audiotokens.errors import (
     one_line,
 )
 from audiotokens.hub import FOLDER_FILES, hub_folder
+from audiotokens.published import Published, published
 from audiotokens.spec import Spec
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ SHIPPED = Path(__file__).parent / "weights"
 architectures: dict[str, str] = {
     "gain-shape": "audiotokens.architectures.gain_shape:GainShapeCodec",
     "soundstream": "audiotokens.architectures.soundstream:SoundStreamCodec",
+    "encodec": "audiotokens.architectures.encodec:EncodecCodec",
     "mimi": "audiotokens.architectures.mimi:MimiCodec",
     "speechtokenizer": "audiotokens.architectures.speechtokenizer:SpeechTokenizerCodec",
 }
@@ -73,14 +77,19 @@ class TokenizerRecord:
     Args:
         name: what to give to `load`.
         kind: where it comes from.
-        origin: its folder, or the distribution and object of its entry point.
-        spec: its facts; None for an entry point, whose package is imported only when it is loaded.
+        origin: its folder, the distribution and object of its entry point, or the page of published files.
+        spec: its facts; None for an entry point, whose package is imported only when it is loaded, and for a
+            published checkpoint that was not imported yet.
+        published: the record of a published checkpoint.
+        state: whether a published checkpoint was imported, or else whether its files are on this machine.
     """
 
     name: str
-    kind: Literal["shipped", "entry point"]
+    kind: Literal["shipped", "entry point", "published"]
     origin: str
     spec: Spec | None = None
+    published: Published | None = None
+    state: originals.State | None = None
 
 
 def load(
@@ -94,16 +103,20 @@ def load(
     """Load a tokenizer.
 
     Args:
-        name_or_folder: a shipped name, the name of another package's entry point, a folder, or
-            "hf:organisation/name[@revision]". A name wins over a folder: write "./name" for that.
+        name_or_folder: a shipped name, the name of another package's entry point or of a published
+            checkpoint, a folder, or "hf:organisation/name[@revision]". A name wins over a folder: write
+            "./name" for that. Published checkpoints are imported on first use, from files on this machine or
+            from the network; AUDIOTOKENS_OFFLINE=1 keeps away from the latter.
         exact: codes that do not depend on batch, chunking or threads; False is faster.
         device: torch device, such as "cpu" or "cuda".
         search_width: candidates that the encoder keeps through residual books (beam search): better sound
             at the same bitrate, slower. Only with 1 (greedy) do codes of many books begin with those of few.
-        cache_dir: the hub's cache folder, for "hf:" only; default: huggingface_hub's own.
+        cache_dir: cache folder for "hf:" and published names; default: huggingface_hub's own for the former,
+            `audiotokens.cache.cache_folder()` for the latter.
 
     Raises:
-        TokenizerNotFoundError: nothing of that name, or its package cannot be imported.
+        TokenizerNotFoundError: nothing of that name, its package cannot be imported, or its files are not to
+            be had.
         ConfigError: the folder's config.json has an unknown, missing or ill-typed key.
         CheckpointError: the folder is damaged.
         MissingExtraError: an optional dependency is not installed.
@@ -123,6 +136,8 @@ def load(
             if search_width != 1:
                 raise NotOfferedError(f'"{name}" is of another package: leave search_width out')
             return plugins.load_entry_point(points, device)
+        if folder is None and name in published:
+            folder = originals.tokenizer_folder(published[name], cache_dir)
     if folder is None and Path(name).is_dir():
         folder = Path(name)
     if folder is None:
@@ -131,7 +146,9 @@ def load(
 
 
 def list_tokenizers() -> list[TokenizerRecord]:
-    """Return every tokenizer known by name, shipped ones first; imports neither torch nor another package.
+    """Return every tokenizer known by name: shipped, of other packages, published.
+
+    Neither torch nor another package is imported, and no file of a published checkpoint is opened.
 
     Example:
         >>> [record.name for record in list_tokenizers()]  # doctest: +SKIP
@@ -145,7 +162,18 @@ def list_tokenizers() -> list[TokenizerRecord]:
     for point in plugins.entry_points():
         hidden = "; hidden by the shipped one" if point.name in own else ""
         records.append(TokenizerRecord(point.name, "entry point", f"{plugins.origin(point)}{hidden}"))
-    return records
+    taken = {record.name for record in records}
+    return records + [_published_record(record) for name, record in published.items() if name not in taken]
+
+
+def _published_record(record: Published) -> TokenizerRecord:
+    folder = originals.imported_folder(record)
+    spec = None
+    if folder:
+        with contextlib.suppress(AudioTokensError):  # Damage is told by whoever loads it.
+            spec = read_folder_config(folder).spec
+    origin = str(folder) if folder else record.origins[0].page
+    return TokenizerRecord(record.name, "published", origin, spec, record, originals.state(record))
 
 
 def shipped() -> dict[str, Path]:
@@ -157,10 +185,8 @@ def shipped() -> dict[str, Path]:
 
 def known_names() -> list[str]:
     """Return the names that `load` knows, without reading or importing any of them."""
-    return [
-        *shipped(),
-        *dict.fromkeys(point.name for point in plugins.entry_points() if point.name not in shipped()),
-    ]
+    points = (point.name for point in plugins.entry_points())
+    return list(dict.fromkeys((*shipped(), *points, *published)))
 
 
 def load_folder(
@@ -237,7 +263,8 @@ def _check_device(device: str) -> None:
 def _not_found(name: str) -> TokenizerNotFoundError:
     names = known_names()
     near = difflib.get_close_matches(name, names, n=1)
-    hint = f'did you mean "{near[0]}"?' if near else f"known names: {', '.join(names) or 'none'};"
+    own = ", ".join(known for known in names if known not in published)
+    hint = f'did you mean "{near[0]}"?' if near else f"known names: {own or 'none'} and published ones;"
     return TokenizerNotFoundError(
         f'no tokenizer and no folder is called "{name}"; {hint} "audiotokens list" shows all names'
     )

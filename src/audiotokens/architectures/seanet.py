@@ -15,7 +15,7 @@ at the indices that they have in the reference's `nn.Sequential`, so that keys m
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
@@ -263,3 +263,63 @@ def place_biases(tensors: Tensors, ours: str, config: SEANetConfig) -> dict[str,
         for index in range(len(config.ratios))
     }
     return {moved.get(name, name): tensor for name, tensor in tensors.items()}
+
+
+@dataclass(frozen=True)
+class SEANetDecoderArguments:
+    """Arguments that only the reference's `SEANetDecoder` has; see `SEANetConfig`."""
+
+    trim_right_ratio: float = 1.0
+    final_activation: None = None
+    final_activation_params: None = None
+
+
+@dataclass(frozen=True)
+class SEANetArguments:
+    """Arguments of the reference's `SEANetEncoder` and `SEANetDecoder`, with its defaults."""
+
+    channels: int = 1
+    dimension: int = 128
+    n_filters: int = 32
+    n_residual_layers: int = 1
+    ratios: tuple[int, ...] = (8, 5, 4, 2)
+    activation: Literal["ELU"] = "ELU"
+    activation_params: dict[str, float] = field(default_factory=lambda: {"alpha": 1.0})
+    norm: Literal["none", "weight_norm", "time_group_norm"] = "weight_norm"
+    norm_params: dict[str, float] = field(default_factory=dict)
+    kernel_size: int = 7
+    last_kernel_size: int = 7
+    residual_kernel_size: int = 3
+    dilation_base: int = 2
+    causal: bool = False
+    pad_mode: PadMode = "reflect"
+    true_skip: bool = False
+    compress: int = 2
+    lstm: int = 2
+
+    def __post_init__(self) -> None:
+        if self.activation_params not in ({}, {"alpha": 1.0}):
+            raise ValueError(f'activation_params are {self.activation_params}, expected {{"alpha": 1.0}}')
+        if self.norm_params:
+            raise ValueError(f"norm_params are {self.norm_params}, expected none")
+
+    def config(self, decoder: SEANetDecoderArguments) -> SEANetConfig:
+        """The configuration that these arguments describe."""
+        return SEANetConfig(
+            channels=self.channels,
+            dimension=self.dimension,
+            filters=self.n_filters,
+            ratios=self.ratios,
+            residual_layers=self.n_residual_layers,
+            kernel=self.kernel_size,
+            last_kernel=self.last_kernel_size,
+            residual_kernel=self.residual_kernel_size,
+            dilation_base=self.dilation_base,
+            compress=self.compress,
+            causal=self.causal,
+            pad_mode=self.pad_mode,
+            true_skip=self.true_skip,
+            norm="time_group_norm" if self.norm == "time_group_norm" else "none",
+            lstm_layers=self.lstm,
+            trim_right_ratio=decoder.trim_right_ratio,
+        )
