@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-
-from audiotokens.architectures.graphs import Graph
 
 Tensors = Mapping[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -38,8 +36,6 @@ class Reference:
         rework: says what names cannot: takes the renamed tensors and the configuration, and returns those of
             the codec's state dict.
         guess: from the shapes by folded key to a configuration; None where they do not tell.
-        read_graphs: where checkpoints are computation graphs: from those of all files, in any order, to the
-            configuration and the tensors by key; None: they are not.
     """
 
     read_config: Callable[[Mapping[str, Any]], Any]
@@ -47,4 +43,3 @@ class Reference:
     ignored: tuple[str, ...] = ()
     rework: Callable[[Tensors, Any], Tensors] = _unchanged
     guess: Callable[[Shapes], Any] = _unknown
-    read_graphs: Callable[[Sequence[Graph]], tuple[Any, Tensors]] | None = None

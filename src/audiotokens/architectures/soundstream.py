@@ -459,6 +459,7 @@ def _own_config(arguments: Mapping[str, Any]) -> SoundStreamConfig:
     return from_dict(SoundStreamConfig, arguments)
 
 
+# What `read_graphs` gives has the codec's own keys.
 SoundStreamCodec.reference = Reference(
-    read_config=_own_config, rules=((".+", r"\g<0>"),), read_graphs=read_graphs
+    read_config=_own_config, rules=((r"(?:encoder_net|quantizer|decoder_net)\..+", r"\g<0>"),)
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from audiotokens.checkpoints.lyra import GRAPH_SUFFIX, read_lyra
 from audiotokens.checkpoints.torchfiles import read_torch_file
 from audiotokens.errors import CheckpointError, ConfigError
 
 NESTINGS = ("state_dict", "model", "best_state", "generator")
 """Keys under which training programs put the tensors of a model."""
 
-SUFFIXES = (".safetensors", ".th", ".pt", ".pth", ".ckpt", ".bin", ".tflite")
+SUFFIXES = (".safetensors", ".th", ".pt", ".pth", ".ckpt", ".bin", GRAPH_SUFFIX)
 """Names of weight files end with one of these."""
 
 _USUAL = ("model.safetensors", "pytorch_model.bin")
@@ -53,18 +54,13 @@ class SourceFile:
     size: int
 
 
-GraphReader = Callable[[Sequence[Path]], Contents]
-graph_readers: dict[str, GraphReader] = {}
-"""Suffix -> reader of formats that spread a codec over several graphs, read together."""
-
-
 def find_files(weights: Sequence[Path]) -> list[Path]:
-    """Return the weight files that are meant; a folder stands for the one in it.
+    """Return the weight files that are meant; a folder stands for the one in it, or for all its graphs.
 
     Raises:
         ConfigError: there is no such file, or a folder holds none or several.
     """
-    return [_in_folder(path) if path.is_dir() else _existing(path) for path in weights]
+    return [found for path in weights for found in (_in_folder(path) if path.is_dir() else [_existing(path)])]
 
 
 def _existing(path: Path) -> Path:
@@ -73,23 +69,26 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _in_folder(folder: Path) -> Path:
+def _in_folder(folder: Path) -> list[Path]:
     for name in _USUAL:
         if (folder / name).is_file():
-            return folder / name
+            return [folder / name]
     found = [path for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES and path.is_file()]
+    # Graphs hold a codec in parts.
+    if {path.suffix for path in found} == {GRAPH_SUFFIX}:
+        return found
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise ConfigError(f"{folder}: weight files in this folder: {names}; name one of them")
-    return found[0]
+    return found
 
 
 def read_files(paths: Sequence[Path]) -> Contents:
     """Read checkpoint files and put their tensors together.
 
     Args:
-        paths: safetensors, what `torch.save` wrote, or files with a suffix of `graph_readers`, told apart by
-            their content.
+        paths: safetensors or what `torch.save` wrote, told apart by their content, or the .tflite files of
+            one codec.
 
     Raises:
         CheckpointError: a file is damaged, refused or holds no tensors, or two files hold the same one.
@@ -97,12 +96,10 @@ def read_files(paths: Sequence[Path]) -> Contents:
         NotOfferedError: this torch cannot read pickled files safely.
     """
     suffixes = {path.suffix.lower() for path in paths}
-    for suffix in suffixes & graph_readers.keys():
-        if len(suffixes) > 1:
-            raise ConfigError(
-                f"found {suffix} files beside others: give only the {suffix} files of one codec"
-            )
-        return graph_readers[suffix](paths)
+    if suffixes == {GRAPH_SUFFIX}:
+        return Contents(*read_lyra(paths))
+    if GRAPH_SUFFIX in suffixes:
+        raise ConfigError(f"found {GRAPH_SUFFIX} files beside others: give only those of one codec")
     tensors: dict[str, Tensor] = {}
     arguments: Mapping[str, Any] | None = None
     for path in paths:
