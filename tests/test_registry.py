@@ -143,7 +143,7 @@ def test_list_reads_facts_of_shipped_tokenizers_and_imports_no_other_package(
 ) -> None:
     offer("plugin", plain="Plain", broken="broken")
     records = list_tokenizers()
-    assert [(r.name, r.kind) for r in records] == [
+    assert [(r.name, r.kind) for r in records if r.kind != "published"] == [
         ("tiny-16k", "shipped"),
         ("broken", "entry point"),
         ("plain", "entry point"),
@@ -154,7 +154,7 @@ def test_list_reads_facts_of_shipped_tokenizers_and_imports_no_other_package(
     assert records[2].spec is None
     assert records[2].origin == "plugin 0.1 (plugin_module:Plain)"
     assert "plugin_module" not in sys.modules
-    assert known_names() == ["tiny-16k", "broken", "plain"]
+    assert known_names()[:3] == ["tiny-16k", "broken", "plain"]
 
 
 def test_entry_points_are_classes_or_factories(offer: Any) -> None:
@@ -203,7 +203,7 @@ def test_entry_points_cannot_take_names_from_others(family: Path, offer: Any) ->
     ("name", "message"),
     [
         ("tiny-16", 'called "tiny-16"; did you mean "tiny-16k"\\? "audiotokens list" shows all names'),
-        ("zebra", 'called "zebra"; known names: tiny-16k; "audiotokens list"'),
+        ("zebra", 'called "zebra"; known names: tiny-16k and published ones; "audiotokens list"'),
         ("hf:tiny", 'not of the form "hf:organisation/name'),
         ("hf:a/b@", 'not of the form "hf:organisation/name'),
     ],
@@ -225,7 +225,7 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
     [
         ({"format": "other"}, "format is 'other', expected \"audiotokens\""),
         ({"version": 2}, "version is 2, this release reads 1: update"),
-        ({"architecture": "fakes"}, 'unknown architecture "fakes"; known: gain-shape, fake'),
+        ({"architecture": "fakes"}, 'unknown architecture "fakes"; known: gain-shape, .*fake$'),
         ({"colour": 1}, 'unknown key "colour"'),
         ({"config": 3}, "config: found int 3, expected a mapping"),
         ({"spec": SPEC | {"sample_rate": "16000"}}, "spec.sample_rate: found str '16000', expected int"),
