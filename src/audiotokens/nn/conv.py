@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from audiotokens.nn.block import Block, Reach, State, concat_time
 
@@ -97,23 +96,34 @@ class Conv1d(Windowed):
 
 
 class DepthwiseConv1d(Windowed):
-    """One kernel per channel, stride 1, no bias; the taps start near the identity.
+    """One kernel per channel, stride 1; the taps start near the identity.
 
     Runs as shifted multiply-adds on channels-last memory, several times faster on a CPU than a grouped
     convolution.
     """
 
+    bias: nn.Parameter | None
+
     def __init__(
-        self, channels: int, kernel: int, *, dilation: int = 1, lookahead: int = 0, noise: float = 0.1
+        self,
+        channels: int,
+        kernel: int,
+        *,
+        dilation: int = 1,
+        lookahead: int = 0,
+        noise: float = 0.1,
+        bias: bool = False,
     ) -> None:
         super().__init__(channels, span=(kernel - 1) * dilation + 1, stride=1, lookahead=lookahead)
         taps = noise * torch.randn(kernel, channels)
         taps[kernel - 1 - lookahead // dilation] += 1.0
         self.taps = nn.Parameter(taps)
+        self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
         self.dilation = dilation
 
     def apply_windows(self, x: Tensor) -> Tensor:
-        return _shifted_taps(x.mT, self.taps, self.dilation).mT
+        y = _shifted_taps(x.mT, self.taps, self.dilation)
+        return y.mT if self.bias is None else (y + self.bias).mT
 
 
 class _ShiftedTaps(torch.autograd.Function):
@@ -150,23 +160,26 @@ class OverlapAdd(Block):
     """Base of blocks that turn each frame into `span` samples and add them up every `hop` samples.
 
     T frames become T hop - trim samples: the first `lookahead` samples of the sum are dropped, and the
-    surplus at the end. A subclass makes the samples in `synthesize`. The state is the tail that frames still
-    to come add to, and a tensor as long as the samples still to be dropped.
+    surplus at the end, of which a negative trim keeps something. A subclass makes the samples in
+    `synthesize`. The state is the tail that frames still to come add to, and a tensor as long as the samples
+    still to be dropped.
     """
 
     def __init__(self, outputs: int, *, span: int, hop: int, lookahead: int = 0, trim: int = 0) -> None:
         super().__init__()
         if not 0 <= lookahead <= span - hop:
             raise ValueError(f"lookahead is {lookahead}, expected 0 to span - hop = {span - hop}")
-        if not 0 <= trim <= lookahead:
-            raise ValueError(f"trim is {trim}, expected 0 to lookahead = {lookahead}")
+        if not lookahead - (span - hop) <= trim <= lookahead:
+            raise ValueError(
+                f"trim is {trim}, expected {lookahead - (span - hop)} to lookahead = {lookahead}"
+            )
         self.outputs, self.span, self.hop = outputs, span, hop
         self.lookahead, self.trim = lookahead, trim
 
     @property
     def reach(self) -> Reach:
-        frames = -(-(self.span - self.hop) // self.hop)
-        return Reach(frames, -(-self.lookahead // self.hop), Fraction(1, self.hop))
+        past = -(-(self.span - self.lookahead) // self.hop) - 1
+        return Reach(past, -(-self.lookahead // self.hop), Fraction(1, self.hop))
 
     def samples_needed(self, frames: int) -> float:
         return -(-(frames + self.lookahead) // self.hop)
@@ -231,6 +244,11 @@ class ConvTranspose1d(OverlapAdd):
 
 def overlap_add(frames: Tensor, hop: int) -> Tensor:
     """Add windows `[B, span, n]` up every `hop` samples to `[B, 1, (n - 1) hop + span]`."""
-    span, count = frames.shape[1], frames.shape[2]
-    length = (count - 1) * hop + span
-    return functional.fold(frames, (1, length), (1, span), stride=(1, hop)).flatten(2)
+    # One addition for each hop of a window, over all windows: many times faster than `functional.fold`.
+    rows = frames.mT
+    batch, count, span = rows.shape
+    total = rows.new_zeros(batch, count - 1 + -(-span // hop), hop)
+    for index, start in enumerate(range(0, span, hop)):
+        part = rows[..., start : start + hop]
+        total[:, index : index + count, : part.shape[2]] += part
+    return total.flatten(1)[:, None, : (count - 1) * hop + span]

@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from audiotokens.errors import NotOfferedError
 from audiotokens.nn.block import Block, Reach, State, mask_time
@@ -42,7 +41,8 @@ class GroupNorm(Block):
             raise NotOfferedError(f"{self.unbounded} reads whole recordings: give them in one piece")
         if not x.shape[2]:
             return x, state
-        return functional.group_norm(x, self.groups, self.weight, self.bias, self.eps), state
+        # Not `functional.group_norm`, which refuses a single value: normalized, that is zero.
+        return torch.group_norm(x, self.groups, self.weight, self.bias, self.eps), state
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         if lengths is None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from audiotokens.nn.block import Reach, State, mask_time
+from audiotokens.nn.block import State, mask_time
 from audiotokens.nn.conv import OverlapAdd, Windowed, overlap_add
+
+Padding: TypeAlias = Literal["center", "same"]
+"""How frames lie on the samples: frame t is centred on sample t hop, or on the middle of its own hop."""
 
 
 def mdct_basis(hop: int) -> Tensor:
@@ -42,51 +45,56 @@ class MDCT(Windowed):
 
 
 class IMDCT(OverlapAdd):
-    """MDCT coefficients of T + 1 frames `[B, hop, T + 1]` to the samples that pairs cover `[B, 1, T hop]`.
+    """MDCT coefficients of T frames `[B, hop, T]` to samples.
 
-    Inverts `MDCT` when the coefficients of the frame before the first one (zero where the signal begins)
-    are put first.
+    Args:
+        hop: N, samples per frame; the window is 2 N.
+        padding: "center": the (T - 1) N samples that pairs of frames cover, which inverts `MDCT` when the
+            coefficients of the frame before the first one (zero where the signal begins) are put first.
+            "same": T N samples, and one more for an odd N: frame t is centred on the middle of its hop, and
+            half a hop at either end keeps its time aliasing.
     """
 
     basis: Tensor
 
-    def __init__(self, hop: int) -> None:
-        super().__init__(1, span=2 * hop, hop=hop, lookahead=hop)
+    def __init__(self, hop: int, *, padding: Padding = "center") -> None:
+        centered = padding == "center"
+        super().__init__(
+            1,
+            span=2 * hop,
+            hop=hop,
+            lookahead=hop if centered else hop // 2,
+            trim=hop if centered else -(hop % 2),
+        )
         self.register_buffer("basis", mdct_basis(hop).float().T.contiguous(), persistent=False)
-
-    def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
-        # The last half window has no partner to cancel its aliasing, so nothing is flushed at the end.
-        return super().step(x, state, final=False)
-
-    @property
-    def reach(self) -> Reach:
-        return Reach(0, 1, Fraction(1, self.hop))
-
-    def samples_needed(self, frames: int) -> float:
-        return -(-frames // self.hop) + 1
-
-    def output_lengths(self, lengths: Tensor) -> Tensor:
-        return (lengths - 1).clamp(min=0) * self.hop
 
     def synthesize(self, x: Tensor) -> Tensor:
         return overlap_add((x.mT @ self.basis.to(x.dtype)).mT, self.hop)
 
 
 class ISTFT(OverlapAdd):
-    """STFT frames, real parts then imaginary, `[B, 2 (n_fft / 2 + 1), T]` to samples `[B, 1, T hop]`.
+    """STFT frames, real parts then imaginary, `[B, 2 (n_fft / 2 + 1), T]` to samples.
 
-    Hann window, least-squares overlap-add (Griffin and Lim 1984), with "same" trimming as in Vocos (Siuzdak
-    2023): frame t is centred on the middle of its hop.
+    Hann window and least-squares overlap-add (Griffin and Lim 1984).
+
+    Args:
+        n_fft: length of window and transform.
+        hop: samples per frame.
+        padding: "same": T hop samples, and one more for an odd n_fft - hop: frame t is centred on the middle
+            of its hop (Siuzdak 2023, Vocos). "center": (T - 1) hop samples, frame t is centred on sample
+            t hop.
     """
 
     window: Tensor
 
-    def __init__(self, n_fft: int, hop: int) -> None:
-        if n_fft < 2 * hop or (n_fft - hop) % 2:
-            raise ValueError(
-                f"n_fft is {n_fft}, expected at least 2 hops of {hop} and an even surplus over one"
-            )
-        super().__init__(2, span=n_fft, hop=hop, lookahead=(n_fft - hop) // 2)
+    def __init__(self, n_fft: int, hop: int, *, padding: Padding = "same") -> None:
+        surplus = n_fft - hop
+        if n_fft % 2 or surplus < 2:
+            raise ValueError(f"n_fft is {n_fft}, expected an even number of at least hop + 2 = {hop + 2}")
+        if padding == "center" and n_fft < 2 * hop:
+            raise ValueError(f"n_fft is {n_fft}, expected at least 2 hops of {hop} for centered frames")
+        lookahead, trim = (n_fft // 2, hop) if padding == "center" else (surplus // 2, -(surplus % 2))
+        super().__init__(2, span=n_fft, hop=hop, lookahead=lookahead, trim=trim)
         self.n_fft = n_fft
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
