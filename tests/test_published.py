@@ -75,7 +75,7 @@ def test_records_are_plain_data(record: Published) -> None:
 def test_what_is_not_verified_is_told() -> None:
     origins = facts("encodec-16khz")["origins"]
     assert origins[0]["not_verified"] == "layout inside the file"
-    assert origins[0]["files"] == {"compression_state_dict.bin": "hash not known"}
+    assert origins[0]["files"] == {"compression_state_dict.bin": "SHA-256 not verified"}
     assert facts("snac-24khz")["training_data"] == "not stated"
 
 

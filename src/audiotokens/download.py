@@ -8,6 +8,7 @@ import http.client
 import os
 import secrets
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -76,7 +77,7 @@ def _opened(address: str, headers: Mapping[str, str]) -> http.client.HTTPRespons
             request.add_unredirected_header(name, value)
         response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT)
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise UnreachableError(f"{address}: {_reason(error)}") from None
+        raise UnreachableError(_reason(address, error)) from None
     return response
 
 
@@ -94,7 +95,7 @@ def _receive(
             try:
                 piece = response.read(_PIECE)
             except (OSError, http.client.HTTPException) as error:
-                raise UnreachableError(f"{address}: {_reason(error)} after {received} bytes") from None
+                raise UnreachableError(f"{_reason(address, error)}, after {received} bytes") from None
             if not piece:
                 return received
             received += len(piece)
@@ -118,8 +119,10 @@ def _bar(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
         yield lambda received: progress.update(task, completed=received)
 
 
-def _reason(error: BaseException) -> str:
-    inner = getattr(error, "reason", None)
+def _reason(address: str, error: BaseException) -> str:
     if isinstance(error, urllib.error.HTTPError):
-        return f"HTTP {error.code}"
-    return one_line(inner if isinstance(inner, BaseException) else error)
+        return f"{address}: HTTP {error.code}"
+    inner = getattr(error, "reason", None)
+    cause = inner if isinstance(inner, BaseException) else error
+    text = getattr(cause, "strerror", None) or one_line(cause)
+    return f"{urllib.parse.urlsplit(address).netloc or address}: {text}"

@@ -199,7 +199,9 @@ def _fetch(record: Published, cache_dir: str | os.PathLike[str] | None, damage: 
         found = find(record, cache_dir, damage)
         if found:
             return found
-    raise _not_here(record, cache_dir, damage, " and ".join(reasons) or "the files were removed")
+    raise _not_here(
+        record, cache_dir, damage, " and ".join(dict.fromkeys(reasons)) or "the files were removed"
+    )
 
 
 def _request(origin: Origin, file: File) -> tuple[str, dict[str, str]]:

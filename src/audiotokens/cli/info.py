@@ -14,6 +14,7 @@ from audiotokens.cli.options import BatchOptions, json_option
 from audiotokens.cli.text import format_facts, number, one_line, size
 
 if TYPE_CHECKING:
+    from audiotokens.registry import TokenizerRecord
     from audiotokens.spec import Spec
     from audiotokens.tokens import Tokens
 
@@ -120,19 +121,32 @@ def _inspect_tokenizer(name: str) -> Record:
     from audiotokens import hub, registry
     from audiotokens.config import to_dict
 
+    known = next((record for record in registry.list_tokenizers() if record.name == name), None)
     folder = registry.shipped().get(name)
     if folder is None and name.startswith("hf:"):
         folder = hub.hub_folder(name)
     if folder is None and os.path.isdir(name) and name not in registry.known_names():
         folder = Path(name)
+    if folder is None and known is not None and known.published is not None:
+        if known.state != "imported":
+            return _published(known)
+        folder = Path(known.origin)
     if folder is None:
         tokenizer = registry.load(name)
-        origin = next((record.origin for record in registry.list_tokenizers() if record.name == name), "")
-        named = {"origin": origin, "fingerprint": tokenizer.fingerprint}
+        named = {"origin": known.origin if known else "", "fingerprint": tokenizer.fingerprint}
         return {"kind": "tokenizer", **named, **_spec_facts(tokenizer.spec)}
     config = registry.read_folder_config(folder)
     facts = {"origin": str(folder), "weights": _weights(folder), "config": to_dict(config)["config"]}
     return {"kind": "tokenizer", **_spec_facts(config.spec), **facts}
+
+
+def _published(record: TokenizerRecord) -> Record:
+    """Facts of a published checkpoint that was not imported: it is not fetched for that."""
+    from audiotokens.originals import originals_folder
+    from audiotokens.published import facts, published
+
+    place = originals_folder(published[record.name])
+    return {"kind": "published checkpoint", "state": record.state, "put_files_into": str(place), **facts(record.name)}
 
 
 def _spec_facts(spec: Spec) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def facts(name: str) -> dict[str, Any]:
             for stream in record.streams
         },
         "bitrate": record.bitrate,
-        "bitrates": list(record.bitrates),
+        "published_bitrates": list(record.bitrates),
         "parameters": record.parameters,
         "weights_license": record.license,
         "noncommercial": record.noncommercial,
@@ -55,6 +55,6 @@ def facts(name: str) -> dict[str, Any]:
 def _origin_facts(origin: Origin) -> dict[str, Any]:
     return {
         "page": origin.page,
-        "files": {file.name: file.sha256 or "hash not known" for file in origin.files},
+        "files": {file.name: file.sha256 or "SHA-256 not verified" for file in origin.files},
         "not_verified": origin.unverified,
     }
