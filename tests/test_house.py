@@ -42,11 +42,13 @@ GROUND_NAMES = {name for names in GROUND for name in names}
 OPTIONAL = {"av", "espeakng_loader", "huggingface_hub", "onnxruntime", "pesq", "pyarrow", "pystoi", "ray"}
 OPTIONAL |= {"ai_edge_litert", "imageio_ffmpeg", "pycodec2", "scipy", "tokenizers", "transformers", "yaml"}
 OPTIONAL |= {"distillmos", "numba", "pocketsphinx", "resemblyzer", "speechmos", "swift_f0", "visqol"}
+UNPICKLERS = {"torch.load", "torch.serialization.load"}
+TORCH_FILES = PACKAGE / "checkpoints" / "torchfiles.py"
 UNSAFE = {"cPickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 
 PUBLIC = ["AudioTokensError", "CodeStream", "Conditioning", "Segment", "Source", "Spec", "StreamSpec"]
-PUBLIC += ["Tokenizer", "Tokens", "__version__", "list_tokenizers", "load", "read_audio", "read_tokens"]
-PUBLIC += ["write_audio"]
+PUBLIC += ["Tokenizer", "Tokens", "__version__", "import_checkpoint", "list_tokenizers", "load", "read_audio"]
+PUBLIC += ["read_tokens", "write_audio"]
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 
@@ -142,11 +144,25 @@ def test_optional_packages_are_imported_where_they_are_used(path: Path) -> None:
 @each_file
 def test_no_asserts_no_pickles_no_evaluation_of_data(path: Path) -> None:
     tree = parse(path)
-    assert not {name.split(".")[0] for name in imported(tree, lazy=True)} & UNSAFE
+    names = {*imported(tree, lazy=True)}
+    assert not {name.split(".")[0] for name in names} & UNSAFE
+    assert not names & UNPICKLERS
     for node in ast.walk(tree):
         assert not isinstance(node, ast.Assert), f"line {node.lineno}: raise a house error"
         if isinstance(node, ast.Call):
-            assert ast.unparse(node.func) not in {"eval", "exec", "torch.load"}, f"line {node.lineno}"
+            assert ast.unparse(node.func) not in {"eval", "exec"}, f"line {node.lineno}"
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in UNPICKLERS:
+            assert path == TORCH_FILES, f"line {node.lineno}: safetensors, or checkpoints/torchfiles.py"
+
+
+def test_torch_files_are_read_by_the_weights_only_unpickler() -> None:
+    calls = [node for node in ast.walk(parse(TORCH_FILES)) if isinstance(node, ast.Call)]
+    loads = [call for call in calls if ast.unparse(call.func) == "torch.load"]
+    named = [node for node in ast.walk(parse(TORCH_FILES)) if ast.unparse(node) in UNPICKLERS]
+    assert len(loads) == len(named) == 1, "one place, called there and nowhere handed on"
+    (only,) = [keyword.value for keyword in loads[0].keywords if keyword.arg == "weights_only"]
+    assert isinstance(only, ast.Constant) and only.value is True
+    assert {keyword.arg for keyword in loads[0].keywords} == {"map_location", "mmap", "weights_only"}
 
 
 @each_file

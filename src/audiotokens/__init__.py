@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from audiotokens.audio import read_audio, write_audio
+    from audiotokens.checkpoints import import_checkpoint
     from audiotokens.errors import AudioTokensError
     from audiotokens.registry import list_tokenizers, load
     from audiotokens.spec import Spec, StreamSpec
@@ -36,6 +37,7 @@ __all__ = [
     "Tokenizer",
     "Tokens",
     "__version__",
+    "import_checkpoint",
     "list_tokenizers",
     "load",
     "read_audio",
@@ -53,6 +55,7 @@ _HOMES = {
     "StreamSpec": "spec",
     "Tokenizer": "tokenizer",
     "Tokens": "tokens",
+    "import_checkpoint": "checkpoints",
     "list_tokenizers": "registry",
     "load": "registry",
     "read_audio": "audio",

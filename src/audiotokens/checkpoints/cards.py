@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from audiotokens.checkpoints.containers import SourceFile
 from audiotokens.published import Published
@@ -32,9 +31,7 @@ def import_card(
     variant: str,
     config_source: str,
     sources: Sequence[SourceFile],
-    parameters: int,
     record: Published | None,
-    folder: Path,
 ) -> str:
     """Return the README.md of an imported tokenizer.
 
@@ -43,9 +40,7 @@ def import_card(
         variant: name of the configuration; empty: of none.
         config_source: where the configuration comes from, as a phrase.
         sources: files that were read.
-        parameters: number of weights.
         record: what is known of the published checkpoint.
-        folder: where the tokenizer is written.
     """
     facts = {
         "architecture": spec.architecture,
@@ -53,7 +48,7 @@ def import_card(
         "configuration from": config_source,
         "sample rate": f"{spec.sample_rate} Hz",
         "channels": str(spec.channels),
-        "parameters": f"{parameters:,}",
+        "parameters": f"{spec.parameters:,}" if spec.parameters else "",
         "licence of the weights": license_text(spec),
         "licence of the code": spec.code_license,
         "training data": spec.training_data,
@@ -70,7 +65,7 @@ def import_card(
         f"| | |\n|---|---|\n{rows}\n\n"
         f"## Files\n\n{files}\n\n"
         f"## Use\n\n```python\nimport audiotokens\n\n"
-        f'tokenizer = audiotokens.load("{folder.name}")  # the path of this folder\n```{more}\n'
+        f'tokenizer = audiotokens.load("path/of/this/folder")\n```{more}\n'
     )
 
 

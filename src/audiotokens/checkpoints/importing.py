@@ -1,58 +1,17 @@
-"""Import of published checkpoints: files of others in, a tokenizer folder out, every tensor accounted for."""
+"""The door to the import of published checkpoints; torch is imported when it is opened."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from audiotokens.errors import MissingExtraError
 
-from audiotokens.checkpoints import recognition
-from audiotokens.checkpoints.cards import import_card
-from audiotokens.checkpoints.configs import find_beside, read_arguments, read_config_file
-from audiotokens.checkpoints.containers import Contents, SourceFile, find_files, identify, read_files
-from audiotokens.checkpoints.conversion import Match, convert, fold_weight_norm
-from audiotokens.checkpoints.recognition import Candidate, Fit
-from audiotokens.codec import Codec
-from audiotokens.errors import AudioTokensError, CheckpointError, ConfigError
-from audiotokens.published import Published, published
-from audiotokens.spec import Spec
+if TYPE_CHECKING:
+    from audiotokens.codec import Codec
 
 StrPath = str | os.PathLike[str]
-FOLDER_CONFIG = "config.json"
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What an import made, and of what.
-
-    Args:
-        codec: the tokenizer, its encoder in float32.
-        variant: name of its configuration among the family's; empty: it is none of them.
-        config_source: where the configuration comes from, as a phrase.
-        sources: files that were read.
-        match: what became of each tensor; its own tensors are empty.
-        record: what is known of the published checkpoint; None: nothing.
-        folder: where the tokenizer was written; None: nowhere.
-    """
-
-    codec: Codec
-    variant: str
-    config_source: str
-    sources: tuple[SourceFile, ...]
-    match: Match
-    record: Published | None
-    folder: Path | None
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights."""
-        return sum(parameter.numel() for parameter in self.codec.parameters())
 
 
 def import_checkpoint(
@@ -73,8 +32,9 @@ def import_checkpoint(
         weights: files as the authors published them (safetensors, what torch saved, .tflite), or the folder
             that holds them. Nothing in them is executed.
         config: a configuration in JSON or YAML: ours, the constructor arguments of the reference, or that of
-            its model in transformers; or such arguments themselves. Default: what is stored with the weights,
-            a config.json or config.yaml beside them, the variant, or the one that the shapes tell.
+            its model in transformers; or such arguments themselves; or the name of a variant. Default: what
+            is stored with the weights, a config.json or config.yaml beside them, the variant, or the one that
+            the shapes tell.
         output: folder to write; default: none is written.
         name: of the tokenizer; default: of the variant, or of the output folder.
         force: replace an existing tokenizer folder.
@@ -84,160 +44,17 @@ def import_checkpoint(
         ConfigError: unknown architecture, unusable configuration, no such file, or the output exists.
         CheckpointError: a file is damaged or refused, or tensors do not fit; the first are named.
         NotOfferedError: this torch cannot read pickled files safely.
+        MissingExtraError: torch is not installed.
 
     Example:
         >>> import_checkpoint("dac-44khz", "weights.pth", output="dac")  # doctest: +SKIP
     """
+    try:
+        from audiotokens.checkpoints.engine import run_import
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "torch":
+            raise MissingExtraError("Importing a checkpoint", "torch") from None
+        raise
     files = [weights] if isinstance(weights, str | os.PathLike) else [*weights]
     done = run_import(architecture, files, config=config, output=output, name=name, force=force)
     return done.codec.make_exact(exact)
-
-
-def run_import(
-    architecture: str,
-    weights: Sequence[StrPath],
-    *,
-    config: StrPath | Mapping[str, Any] | None = None,
-    output: StrPath | None = None,
-    name: str | None = None,
-    force: bool = False,
-) -> Imported:
-    """Do what `import_checkpoint` does, and tell what became of every tensor.
-
-    Raises:
-        AudioTokensError: as there.
-    """
-    folder = None if output is None else Path(output)
-    if folder is not None:
-        _check_free(folder, force)
-    family, wanted = recognition.find_family(architecture)
-    if not weights:
-        raise ConfigError(f"found no weight files for {architecture}: give at least one")
-    paths = find_files([Path(path) for path in weights])
-    contents = read_files(paths)
-    tensors = fold_weight_norm(contents.tensors)
-    recognition.check_keys(family, tensors)
-    found = _recognize(family, wanted, config, Contents(tensors, contents.arguments), paths[0])
-    found.match.check(family.architecture, f" (configuration: {found.candidate.source})")
-    _check_finite(tensors, found.match)
-    sources = tuple(map(identify, paths))
-    variant = recognition.variant_of(family, found.candidate.config)
-    record = recognition.find_record({s.sha256 for s in sources}, family.architecture, variant)
-    if architecture in published and published[architecture].variant == variant:
-        record = published[architecture]
-    label = name or (record.name if record else variant) or (folder.name if folder else family.architecture)
-    spec = _told(found.model.spec, label, variant, record)
-    codec = convert(family, tensors, found.candidate.config, spec=spec)
-    done = Imported(codec, variant, found.candidate.source, sources, found.match, record, folder)
-    if folder is not None:
-        _write(done, folder)
-    return done
-
-
-def describe_match(found: Match) -> list[str]:
-    """Return one line for each tensor: what it became, that it was not needed, or what is wrong with it."""
-    lines = [f"{key} -> {name}" for key, name in found.used.items()]
-    lines += [f"{key} is not needed" for key in found.ignored]
-    return lines + [f"wrong: {problem}" for problem in found.problems]
-
-
-def _recognize(
-    family: type[Codec],
-    wanted: str,
-    config: StrPath | Mapping[str, Any] | None,
-    contents: Contents,
-    weights: Path,
-) -> Fit:
-    """Find the configuration; what is nearer to the weights comes first, and shapes decide."""
-    shapes = {key: tensor.to("meta") for key, tensor in contents.tensors.items()}
-    candidates = _told_candidates(family, config, contents, weights)
-    beside = None if candidates else find_beside(weights)
-    refusal: AudioTokensError | None = None
-    if beside is not None:
-        try:
-            candidates = [_from_file(family, beside)]
-        except AudioTokensError as error:
-            refusal = error
-            if not wanted:
-                raise
-    if wanted and (not candidates or beside is not None):
-        candidates.append(Candidate(recognition.variants(family)[wanted], f"the variant {wanted}"))
-    if not candidates:
-        candidates = [recognition.guess(family, shapes)]
-    fitting = recognition.choose(family, candidates, shapes)
-    if refusal is not None and not fitting.match.problems:
-        note = f"the variant {wanted}, because {refusal}"
-        return replace(fitting, candidate=Candidate(fitting.candidate.config, note))
-    return fitting
-
-
-def _told_candidates(
-    family: type[Codec], config: StrPath | Mapping[str, Any] | None, contents: Contents, weights: Path
-) -> list[Candidate]:
-    if isinstance(config, Mapping):
-        return [Candidate(read_arguments(family, config, where="config"), "the given arguments")]
-    if config is not None:
-        return [_from_file(family, Path(config))]
-    if contents.arguments is not None:
-        where = f"{weights.name}: arguments stored with the weights"
-        return [Candidate(read_arguments(family, contents.arguments, where=where), where)]
-    return []
-
-
-def _from_file(family: type[Codec], path: Path) -> Candidate:
-    return Candidate(read_arguments(family, read_config_file(path), where=str(path)), str(path.name))
-
-
-def _check_finite(tensors: Mapping[str, Tensor], found: Match) -> None:
-    for key in found.used:
-        if tensors[key].is_floating_point() and not bool(tensors[key].isfinite().all()):
-            raise CheckpointError(f"{key} holds numbers that are not finite: get the checkpoint again")
-
-
-def _told(spec: Spec, name: str, variant: str, record: Published | None) -> Spec:
-    """Facts that come with the checkpoint, not with its shapes; unknown ones stay empty."""
-    if record is None:
-        return replace(spec, name=name, weights_license=spec.weights_license if variant else "")
-    return replace(
-        spec,
-        name=name,
-        weights_license=record.license,
-        training_data=record.training_data or spec.training_data,
-    )
-
-
-def _check_free(folder: Path, force: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not force:
-        raise ConfigError(f"{folder}: already exists: choose another folder, or give --force")
-    if not (folder / FOLDER_CONFIG).is_file():
-        raise ConfigError(
-            f"{folder}: is not a tokenizer folder, and nothing else is replaced: choose another"
-        )
-
-
-def _write(done: Imported, folder: Path) -> None:
-    """Write beside the folder, then put it in its place, so that it is there whole or not at all."""
-    card = import_card(
-        done.codec.spec,
-        variant=done.variant,
-        config_source=done.config_source,
-        sources=done.sources,
-        parameters=done.parameters,
-        record=done.record,
-        folder=folder,
-    )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid.uuid4().hex[:8]
-    partial, old = (folder.with_name(f".{folder.name}.{kind}-{mark}") for kind in ("partial", "old"))
-    try:
-        done.codec.save(partial, card=card)
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)

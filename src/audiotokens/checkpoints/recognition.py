@@ -207,17 +207,21 @@ def guess(family: type[Codec], shapes: Mapping[str, Tensor]) -> Candidate:
     )
 
 
-def find_record(digests: set[str], architecture: str, variant: str) -> Published | None:
-    """Return the record of a published checkpoint: by its files, else by its variant where only one has it.
+def find_record(
+    digests: set[str], architecture: str, variant: str, names: tuple[str | None, ...] = ()
+) -> Published | None:
+    """Return the record of a published checkpoint: by its files, by name, by the variant if only one has it.
 
     Args:
         digests: SHA-256 of the files that were read.
         architecture: of the family.
         variant: name of the configuration; empty: of none.
+        names: by which the user called it; a record counts only if it is of that variant.
     """
     for record in published.values():
         known = {file.sha256 for origin in record.origins for file in origin.weights if file.sha256}
         if any(digest.startswith(start) for digest in digests for start in known):
             return record
     same = [r for r in published.values() if (r.architecture, r.variant) == (architecture, variant)]
-    return same[0] if len(same) == 1 else None
+    called = [record for record in same if record.name in names]
+    return called[0] if called else same[0] if len(same) == 1 else None

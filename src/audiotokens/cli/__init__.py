@@ -22,6 +22,7 @@ VERBS = {
     "decode": ("decode:decode", "Turn token files back into audio."),
     "reconstruct": ("reconstruct:reconstruct", "Pass audio through tokens and back, to hear what they keep."),
     "info": ("info:info", "Show what a token file, a tokenizer or an audio file holds."),
+    "import": ("import_:import_verb", "Turn a published checkpoint into a tokenizer folder."),
     "list": ("list_:list_verb", "List the tokenizers that can be loaded by name."),
     "compare": ("compare:compare", "Measure tokenizers on real audio, at each number of books."),
     "votes": ("votes:votes", "Count the votes of blind tests, pair by pair."),
