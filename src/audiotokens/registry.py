@@ -43,6 +43,8 @@ architectures: dict[str, str] = {
     "gain-shape": "audiotokens.architectures.gain_shape:GainShapeCodec",
     "soundstream": "audiotokens.architectures.soundstream:SoundStreamCodec",
     "encodec": "audiotokens.architectures.encodec:EncodecCodec",
+    "dac": "audiotokens.architectures.dac:DACCodec",
+    "snac": "audiotokens.architectures.snac:SNACCodec",
     "mimi": "audiotokens.architectures.mimi:MimiCodec",
     "speechtokenizer": "audiotokens.architectures.speechtokenizer:SpeechTokenizerCodec",
 }

@@ -1,11 +1,12 @@
-"""Snake (Ziyin et al. 2020): an activation with a period, for signals that have one."""
+"""Snake (Ziyin et al. 2020): an activation with a period, for signals that have one; residual units of it."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from audiotokens.nn.block import Pointwise
+from audiotokens.nn.block import Pointwise, Residual, Sequential
+from audiotokens.nn.conv import Conv1d, centered
 
 _SMALL = 1e-9
 
@@ -28,3 +29,24 @@ class Snake(Pointwise):
         # One new tensor: reading and writing memory takes most of the time here.
         y = torch.mul(x, self.alpha).sin_().square_()
         return torch.addcmul(x, y, scale, out=y)
+
+
+def snake_unit(channels: int, *, kernel: int = 7, dilation: int = 1, depthwise: bool = False) -> Residual:
+    """x + W Snake(K Snake(x)) over `[B, C, T]`, with a centered convolution K of odd kernel (Kumar et al. 2023).
+
+    Args:
+        channels: C.
+        kernel: taps of K.
+        dilation: frames between them.
+        depthwise: whether K has one kernel for each channel, instead of one for each pair of them.
+    """
+    lookahead = centered(kernel, dilation=dilation)
+    groups = channels if depthwise else 1
+    return Residual(
+        Sequential(
+            Snake(channels),
+            Conv1d(channels, channels, kernel, dilation=dilation, groups=groups, lookahead=lookahead),
+            Snake(channels),
+            Conv1d(channels, channels, 1),
+        )
+    )
