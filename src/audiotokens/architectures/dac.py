@@ -12,8 +12,8 @@ angle in 8 dimensions, behind linear maps for each level (section 3.2: factorize
 Odd strides. A transposed convolution of stride s and kernel 2 s gives s samples more than T s. For odd s the
 published code cuts (s + 1) / 2 on each side, one too many; with strides 2, 4, 5, 8 that one is 8 samples of
 sound. The paddings shift nothing: the window of a strided convolution and that of its transposed one both
-begin (s + 1) / 2 samples before the hop, so with symmetric kernels the output lines up with the input, and its
-last 8 samples are missing. The published 16 and 24 kHz models however decode 8 samples early through the
+begin (s + 1) / 2 samples before the hop, so with symmetric kernels the output lines up with the input, and
+lacks its last 8 samples. The published 16 and 24 kHz models however decode 8 samples early through the
 published code (measured on ten published clips; issue 118 of the original): they were trained, one infers,
 while (s - 1) / 2 was cut at the start, as in the first public version of the code. These two variants do so
 again, and line up; see `DACConfig.odd_strides`.
@@ -39,7 +39,7 @@ from audiotokens.architectures.reference import Reference, Shapes, Tensors
 from audiotokens.codec import Codec, Parts
 from audiotokens.config import from_dict
 from audiotokens.errors import AudioError, ConfigError
-from audiotokens.nn.block import Block, Pointwise, Residual, Sequential
+from audiotokens.nn.block import Block, Residual, Sequential
 from audiotokens.nn.conv import Conv1d, ConvTranspose1d, OverlapAdd, Windowed, centered
 from audiotokens.nn.framing import WholeFrames
 from audiotokens.nn.layers import Tanh
@@ -61,7 +61,7 @@ _DILATIONS = (1, 3, 9)
 
 
 def factorized_book(latent: int, size: int, dim: int) -> QuantizerConfig:
-    """Book of `size` entries of `dim` dimensions, compared by angle, between linear maps from and to `latent`."""
+    """Book of `size` entries of `dim` dimensions, compared by angle, between linear maps to and from it."""
     learning = GradientLearning()
     if dim == latent:
         book = VectorConfig(codebook_size=size, metric="cosine", learning=learning)
@@ -239,16 +239,16 @@ class DACCodec(Codec):
 
 
 def _quirks(config: DACConfig) -> tuple[str, ...]:
-    if config.lost_samples:
+    lost = replace(config, odd_strides="short").lost_samples
+    if lost and config.odd_strides == "short":
         return (
-            f"Transposed convolutions of odd stride lose a sample each, as in the published code, so the last "
-            f'{config.lost_samples} samples are zeros; odd_strides "start" or "end" keeps them.',
+            "Transposed convolutions of odd stride lose a sample each, as in the published code, so that a "
+            f'recording of whole frames ends with {lost} zeros; odd_strides "end" keeps these samples.',
         )
-    if config.odd_strides == "start" and any(stride % 2 for stride in config.decoder_strides):
-        lost = replace(config, odd_strides="short").lost_samples
+    if lost and config.odd_strides == "start":
         return (
-            f"Output comes {lost} samples later than from the published code, whose output lacks {lost} samples "
-            f'and is early by as many; odd_strides "short" gives that.',
+            f"The published code decodes {lost} samples early and {lost} samples short; here the output lines "
+            'up with the input of the published weights; odd_strides "short" gives what that code gives.',
         )
     return ()
 
@@ -305,8 +305,9 @@ def read_config(arguments: Mapping[str, Any]) -> DACConfig:
         found = from_dict(_Transformers, kept, where="config of transformers")
         upsampling = found.upsampling_ratios or found.downsampling_ratios[::-1]
         original = _Original(
-            found.encoder_hidden_size, found.downsampling_ratios, found.hidden_size, found.decoder_hidden_size,
-            upsampling, found.n_codebooks, found.codebook_size, found.codebook_dim, sample_rate=found.sampling_rate,
+            found.encoder_hidden_size, found.downsampling_ratios, found.hidden_size,
+            found.decoder_hidden_size, upsampling, found.n_codebooks, found.codebook_size,
+            found.codebook_dim, sample_rate=found.sampling_rate,
         )  # fmt: skip
     else:
         original = from_dict(_Original, arguments, where="arguments of DAC")
@@ -392,24 +393,25 @@ QUANTIZER_RULES = (
     (r"quantizer\.quantizers\.(\d+)\.out_proj\.(weight|bias)", r"quantizer.levels.\1.project_out.\2"),
     (r"quantizer\.quantizers\.(\d+)\.codebook\.weight", r"quantizer.levels.\1.book"),
 )
+_DOWN, _UP = "encoder_net.blocks.2.blocks", "decoder_net.blocks.1.blocks"
 _ORIGINAL_RULES = (
     (r"encoder\.block\.0\.(weight|bias)", r"encoder_net.blocks.1.conv.\1"),
     (r"encoder\.block\.(\d+)\.block\.(\d)\.block\.([02])\.alpha",
-     r"encoder_net.blocks.2.blocks.<\1-1>.blocks.\2.block.blocks.\3.alpha"),
+     rf"{_DOWN}.<\1-1>.blocks.\2.block.blocks.\3.alpha"),
     (r"encoder\.block\.(\d+)\.block\.(\d)\.block\.([13])\.(weight|bias)",
-     r"encoder_net.blocks.2.blocks.<\1-1>.blocks.\2.block.blocks.\3.conv.\4"),
-    (r"encoder\.block\.(\d+)\.block\.3\.alpha", r"encoder_net.blocks.2.blocks.<\1-1>.blocks.3.alpha"),
-    (r"encoder\.block\.(\d+)\.block\.4\.(weight|bias)", r"encoder_net.blocks.2.blocks.<\1-1>.blocks.4.conv.\2"),
+     rf"{_DOWN}.<\1-1>.blocks.\2.block.blocks.\3.conv.\4"),
+    (r"encoder\.block\.(\d+)\.block\.3\.alpha", rf"{_DOWN}.<\1-1>.blocks.3.alpha"),
+    (r"encoder\.block\.(\d+)\.block\.4\.(weight|bias)", rf"{_DOWN}.<\1-1>.blocks.4.conv.\2"),
     (r"encoder\.block\.\d+\.alpha", r"encoder_net.blocks.3.alpha"),
     (r"encoder\.block\.\d+\.(weight|bias)", r"encoder_net.blocks.4.conv.\1"),
     (r"decoder\.model\.0\.(weight|bias)", r"decoder_net.blocks.0.conv.\1"),
     (r"decoder\.model\.(\d+)\.block\.(\d)\.block\.([02])\.alpha",
-     r"decoder_net.blocks.1.blocks.<\1-1>.blocks.\2.block.blocks.\3.alpha"),
+     rf"{_UP}.<\1-1>.blocks.\2.block.blocks.\3.alpha"),
     (r"decoder\.model\.(\d+)\.block\.(\d)\.block\.([13])\.(weight|bias)",
-     r"decoder_net.blocks.1.blocks.<\1-1>.blocks.\2.block.blocks.\3.conv.\4"),
-    (r"decoder\.model\.(\d+)\.block\.0\.alpha", r"decoder_net.blocks.1.blocks.<\1-1>.blocks.0.alpha"),
-    (r"decoder\.model\.(\d+)\.block\.1\.weight", r"decoder_net.blocks.1.blocks.<\1-1>.blocks.1.conv.weight"),
-    (r"decoder\.model\.(\d+)\.block\.1\.bias", r"decoder_net.blocks.1.blocks.<\1-1>.blocks.1.bias"),
+     rf"{_UP}.<\1-1>.blocks.\2.block.blocks.\3.conv.\4"),
+    (r"decoder\.model\.(\d+)\.block\.0\.alpha", rf"{_UP}.<\1-1>.blocks.0.alpha"),
+    (r"decoder\.model\.(\d+)\.block\.1\.weight", rf"{_UP}.<\1-1>.blocks.1.conv.weight"),
+    (r"decoder\.model\.(\d+)\.block\.1\.bias", rf"{_UP}.<\1-1>.blocks.1.bias"),
     (r"decoder\.model\.\d+\.alpha", r"decoder_net.blocks.2.alpha"),
     (r"decoder\.model\.\d+\.(weight|bias)", r"decoder_net.blocks.3.conv.\1"),
 )  # fmt: skip
@@ -417,25 +419,23 @@ _TRANSFORMERS_RULES = (
     (r"encoder\.conv1\.(weight|bias)", r"encoder_net.blocks.1.conv.\1"),
     *(
         rule
-        for side, blocks, shift in (
-            ("encoder", "encoder_net.blocks.2", "-1"), ("decoder", "decoder_net.blocks.1", "+1"),
-        )
+        for side, blocks, shift in (("encoder", _DOWN, "-1"), ("decoder", _UP, "+1"))
         for number in (1, 2)
         for rule in (
             (rf"{side}\.block\.(\d+)\.res_unit(\d)\.snake{number}\.alpha",
-             rf"{blocks}.blocks.\1.blocks.<\g<2>{shift}>.block.blocks.{2 * number - 2}.alpha"),
+             rf"{blocks}.\1.blocks.<\g<2>{shift}>.block.blocks.{2 * number - 2}.alpha"),
             (rf"{side}\.block\.(\d+)\.res_unit(\d)\.conv{number}\.(weight|bias)",
-             rf"{blocks}.blocks.\1.blocks.<\g<2>{shift}>.block.blocks.{2 * number - 1}.conv.\3"),
+             rf"{blocks}.\1.blocks.<\g<2>{shift}>.block.blocks.{2 * number - 1}.conv.\3"),
         )
     ),
-    (r"encoder\.block\.(\d+)\.snake1\.alpha", r"encoder_net.blocks.2.blocks.\1.blocks.3.alpha"),
-    (r"encoder\.block\.(\d+)\.conv1\.(weight|bias)", r"encoder_net.blocks.2.blocks.\1.blocks.4.conv.\2"),
+    (r"encoder\.block\.(\d+)\.snake1\.alpha", rf"{_DOWN}.\1.blocks.3.alpha"),
+    (r"encoder\.block\.(\d+)\.conv1\.(weight|bias)", rf"{_DOWN}.\1.blocks.4.conv.\2"),
     (r"encoder\.snake1\.alpha", r"encoder_net.blocks.3.alpha"),
     (r"encoder\.conv2\.(weight|bias)", r"encoder_net.blocks.4.conv.\1"),
     (r"decoder\.conv1\.(weight|bias)", r"decoder_net.blocks.0.conv.\1"),
-    (r"decoder\.block\.(\d+)\.snake1\.alpha", r"decoder_net.blocks.1.blocks.\1.blocks.0.alpha"),
-    (r"decoder\.block\.(\d+)\.conv_t1\.weight", r"decoder_net.blocks.1.blocks.\1.blocks.1.conv.weight"),
-    (r"decoder\.block\.(\d+)\.conv_t1\.bias", r"decoder_net.blocks.1.blocks.\1.blocks.1.bias"),
+    (r"decoder\.block\.(\d+)\.snake1\.alpha", rf"{_UP}.\1.blocks.0.alpha"),
+    (r"decoder\.block\.(\d+)\.conv_t1\.weight", rf"{_UP}.\1.blocks.1.conv.weight"),
+    (r"decoder\.block\.(\d+)\.conv_t1\.bias", rf"{_UP}.\1.blocks.1.bias"),
     (r"decoder\.snake1\.alpha", r"decoder_net.blocks.2.alpha"),
     (r"decoder\.conv2\.(weight|bias)", r"decoder_net.blocks.3.conv.\1"),
 )  # fmt: skip
@@ -450,7 +450,7 @@ DACCodec.reference = Reference(
 
 @torch.inference_mode()
 def encode_chunked(codec: DACCodec, waveform: Tensor, window: int) -> tuple[Tensor, int]:
-    """Codes of the published command line: windows without padding, which advance by what each one decodes to.
+    """Codes of the published command line: windows without padding, which advance by what each decodes to.
 
     Args:
         codec: any DAC.
@@ -501,7 +501,7 @@ def unpadded(block: Block, x: Tensor) -> Tensor:
             x = unpadded(member, x)
         return x
     if isinstance(block, Residual):
-        y = unpadded(block.block, x)  # type: ignore[arg-type]
+        y = unpadded(block.block, x)
         beside = (x.shape[2] - y.shape[2]) // 2
         return x[..., beside : x.shape[2] - beside] + y
     if isinstance(block, ConvTranspose1d):

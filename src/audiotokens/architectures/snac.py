@@ -127,7 +127,7 @@ VARIANTS: dict[str, SNACConfig] = {
 
 
 class SNACCodec(Codec):
-    """SNAC; see the module's text. Its streams are "level0", "level1" ..., each with one book at its own rate."""
+    """SNAC; see the module's text. Streams "level0", "level1" ... have one book each, at their own rates."""
 
     architecture = "snac"
     config_class = SNACConfig
@@ -265,7 +265,7 @@ def read_config(arguments: Mapping[str, Any]) -> SNACConfig:
 
 
 def guess(shapes: Shapes) -> SNACConfig | None:
-    """The published variant that tensors of these shapes belong to; None: none, or two that differ in rate only.
+    """The 24 kHz model, if tensors of these shapes are its own; the two others differ in their rate only.
 
     Neither rates, windows nor the strides of the levels are in the weights.
     """

@@ -10,7 +10,7 @@ from audiotokens.nn.noise import gaussian_noise
 
 
 class NoiseBlock(Block):
-    """x + n W x with Gaussian noise n of variance 1, one number a frame for all channels (Siuzdak 2024, SNAC).
+    """x + n W x with Gaussian noise n of variance 1, one number a frame for all channels (SNAC).
 
     In training the noise is fresh. Else it is off without a `seed`, and with one it depends on the seed, the
     layer and the frame's number alone: equal for any batch and any chunks.

@@ -32,7 +32,7 @@ class Snake(Pointwise):
 
 
 def snake_unit(channels: int, *, kernel: int = 7, dilation: int = 1, depthwise: bool = False) -> Residual:
-    """x + W Snake(K Snake(x)) over `[B, C, T]`, with a centered convolution K of odd kernel (Kumar et al. 2023).
+    """x + W Snake(K Snake(x)) over `[B, C, T]`, with a centered convolution K (Kumar et al. 2023, DAC).
 
     Args:
         channels: C.

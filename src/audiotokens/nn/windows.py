@@ -11,7 +11,7 @@ from audiotokens.nn.rotary import rotate
 
 
 class LocalMHA(Block):
-    """Multi-head attention (Vaswani et al. 2017) of `[B, C, T]`, where each window of W frames sees itself only.
+    """Multi-head attention (Vaswani et al. 2017) of `[B, C, T]` inside each window of W frames.
 
     softmax(q k' / sqrt(d)) v in heads of d dimensions, without biases. q and k have rotary positions (pairs
     (i, i + d/2)) that start again at 0 in every window. A last window that is not full is a shorter one.
