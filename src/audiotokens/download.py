@@ -60,7 +60,8 @@ def download(
             f"let {ENVIRONMENT} name another folder"
         ) from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def wrong_hash(found: str, expected: str) -> str:

@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 from audiotokens import download, hub
 from audiotokens.cache import ENVIRONMENT, cache_folder
-from audiotokens.config import to_dict
 from audiotokens.errors import (
     AudioTokensError,
     CheckpointError,
@@ -227,13 +226,13 @@ def _listed(names: list[str]) -> str:
 
 
 def _importer(record: Published) -> Callable[..., Any]:
-    module, _, name = _IMPORTER.partition(":")
+    """Return the import engine, which stands on a higher floor; first of all see that it can run."""
     try:
-        importer: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "torch":
-            raise MissingExtraError(f'Importing "{record.name}"', "torch") from None
-        raise
+        importlib.import_module("torch")
+    except ModuleNotFoundError:
+        raise MissingExtraError(f'Importing "{record.name}"', "torch") from None
+    module, _, name = _IMPORTER.partition(":")
+    importer: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return importer
 
 
@@ -241,7 +240,7 @@ def _import(importer: Callable[..., Any], record: Published, found: Originals, f
     """Import beside the final folder, and move the result there unless another process was faster."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    config = found.config if found.config is not None else _variant(record)
+    config = found.config if found.config is not None else record.variant
     try:
         importer(record.name, list(found.weights), config=config, output=partial, name=record.name)
         os.replace(partial, folder)
@@ -250,17 +249,6 @@ def _import(importer: Callable[..., Any], record: Published, found: Originals, f
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _variant(record: Published) -> dict[str, Any]:
-    """Return the family's configuration of a record, as the importer takes it."""
-    recognition: Any = importlib.import_module("audiotokens.checkpoints.recognition")
-    variants = recognition.variants(recognition.family_of(record.architecture))
-    return {
-        "format": "audiotokens",
-        "architecture": record.architecture,
-        "config": to_dict(variants[record.variant]),
-    }
 
 
 def _unwritable(folder: Path, error: OSError) -> AudioTokensError:
