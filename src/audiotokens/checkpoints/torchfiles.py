@@ -153,20 +153,20 @@ def _check_archive(path: Path) -> None:
 
 def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
     names = [member.filename for member in members]
-    size = path.stat().st_size
-    declared = sum(member.file_size for member in members)
-    if declared > size or any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise CheckpointError(
-            f"{path}: an archive of {size} bytes that unpacks to {declared}; torch stores tensors without "
-            "compression, so torch did not write it: get the file from its authors"
-        )
+    kind = ""
     if any(name.endswith(".data/extern_modules") for name in names):
         kind = "a torch.package archive, which brings Python code of its own"
     elif any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
         kind = "a TorchScript program"
-    else:
-        return
-    raise CheckpointError(f"{path}: {kind}, and nothing here runs code of files: {_CONVERSION}")
+    if kind:
+        raise CheckpointError(f"{path}: {kind}, and nothing here runs code of files: {_CONVERSION}")
+    size = path.stat().st_size
+    declared = sum(member.file_size for member in members)
+    if declared > size or any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise CheckpointError(
+            f"{path}: a compressed archive, {size} bytes that unpack to {declared}; torch compresses nothing, "
+            "so torch did not write it: get the file from its authors"
+        )
 
 
 def _check_sums(archive: zipfile.ZipFile) -> None:
