@@ -293,7 +293,11 @@ def _spec_problems(spec: Spec) -> Iterator[str]:
     if min(spec.sample_rate, spec.output_sample_rate, spec.channels) < 1:
         yield "sample rates and channels must be at least 1"
     if not spec.streams:
-        yield "found no streams, expected at least one"
+        if spec.features is None or spec.features.size < 1 or spec.features.frame_rate <= 0:
+            yield "found no streams and no features, expected at least one stream"
+        if spec.legal_prefixes:
+            yield f"legal_prefixes are {list(spec.legal_prefixes)}, expected none without streams"
+        return
     for stream in spec.streams:
         if not stream.codebook_sizes or min(stream.codebook_sizes) < 1 or stream.frame_rate < 0:
             yield f'stream "{stream.name}" needs books of at least 1 entry and a frame rate of at least 0'

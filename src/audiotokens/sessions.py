@@ -1,4 +1,4 @@
-"""Streaming sessions of a `Codec`: state as a value."""
+"""Streaming sessions of networks: state as a value."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from audiotokens.errors import AudioError, NotOfferedError, TokensError
 from audiotokens.nn.block import Block, State
 from audiotokens.tokenizer import Decoder, Encoder
 from audiotokens.tokens import Source, Tokens
+from audiotokens.vocoder import Synthesizer
 
 if TYPE_CHECKING:
-    from audiotokens.codec import Codec
+    from audiotokens.codec import Codec, StoredModel
+    from audiotokens.codec.vocoder import NetVocoder
 
 
-class _CodecSession:
-    """State shared by both directions: the net's tensors and counters of what went in and came out."""
+class _NetSession:
+    """State shared by all sessions: the net's tensors and counters of what went in and came out."""
 
-    def __init__(self, codec: Codec, net: Block) -> None:
+    def __init__(self, model: StoredModel, net: Block, like: Tensor) -> None:
         if net.unbounded:
-            raise NotOfferedError(f"{codec.spec.name} reads whole recordings, because of {net.unbounded}")
-        self._codec = codec
-        self._state: State = ()
+            raise NotOfferedError(f"{model.spec.name} reads whole recordings, because of {net.unbounded}")
+        self._model = model
+        self._state: State = net.initial_state(1, like=like)
         self._counters = {"received": 0, "returned": 0, "finished": 0}
 
     def save(self) -> bytes:
@@ -35,19 +37,19 @@ class _CodecSession:
         tensors = {f"state.{index}": tensor.clone().contiguous() for index, tensor in enumerate(self._state)}
         metadata = {name: str(value) for name, value in self._counters.items()}
         return serialize(
-            tensors, {**metadata, "session": type(self).__name__, "fingerprint": self._codec.fingerprint}
+            tensors, {**metadata, "session": type(self).__name__, "fingerprint": self._model.fingerprint}
         )
 
     def restore(self, state: bytes) -> None:
         metadata, tensors = _parse_state(state)
-        expected = (type(self).__name__, self._codec.fingerprint)
+        expected = (type(self).__name__, self._model.fingerprint)
         found = (metadata.get("session"), metadata.get("fingerprint"))
         if found != expected:
             raise TokensError(
                 f"the saved state is of {found[0]} {str(found[1])[:8]}, "
                 f"this is {expected[0]} {expected[1][:8]}: restore it where it came from"
             )
-        self._state = tuple(tensors[f"state.{i}"].to(self._codec.device) for i in range(len(tensors)))
+        self._state = tuple(tensors[f"state.{i}"].to(self._model.device) for i in range(len(tensors)))
         self._counters = {name: int(metadata[name]) for name in self._counters}
 
     def fork(self) -> Self:
@@ -60,13 +62,12 @@ class _CodecSession:
             raise TokensError("the session is finished; start another one")
 
 
-class CodecEncoder(_CodecSession, Encoder):
+class CodecEncoder(_NetSession, Encoder):
     """A running encoder of a `Codec`."""
 
     def __init__(self, codec: Codec, num_codebooks: int) -> None:
-        super().__init__(codec, codec.encoder_net)
-        self._books = num_codebooks
-        self._state = codec.encoder_net.initial_state(1, like=codec.sample_waveform)
+        super().__init__(codec, codec.encoder_net, codec.sample_waveform)
+        self._codec, self._books = codec, num_codebooks
 
     def push(self, chunk: WaveformLike) -> Tokens | None:
         self._check_open()
@@ -105,17 +106,18 @@ class CodecEncoder(_CodecSession, Encoder):
         return codec.make_tokens(streams, {}, num_samples, source)
 
 
-class CodecDecoder(_CodecSession, Decoder):
+class CodecDecoder(_NetSession, Decoder):
     """A running decoder of a `Codec`."""
 
     def __init__(self, codec: Codec, num_codebooks: int | None) -> None:
-        super().__init__(codec, codec.decoder_net)
-        self._books = num_codebooks
-        self._state = codec.decoder_net.initial_state(1, like=codec.sample_latent)
+        super().__init__(codec, codec.decoder_net, codec.sample_latent)
+        self._codec, self._books = codec, num_codebooks
+        self._counters["codebooks"] = codec.spec.check_prefix(num_codebooks)
 
     def push(self, tokens: Tokens) -> np.ndarray:
         self._check_open()
         tokens = self._codec.checked(tokens, self._books)
+        self._counters["codebooks"] = tokens.num_codebooks
         latents = self._codec.dequantize(self._codec.code_tensors(tokens))
         return self._advance(latents, tokens.num_samples, final=False)
 
@@ -127,7 +129,8 @@ class CodecDecoder(_CodecSession, Decoder):
 
     @torch.inference_mode()
     def _advance(self, latents: Tensor, num_samples: int, *, final: bool) -> np.ndarray:
-        waveform, self._state = self._codec.decoder_net.step(latents, self._state, final=final)
+        net = self._codec.decoder_for(self._counters["codebooks"])
+        waveform, self._state = net.step(latents, self._state, final=final)
         self._counters["received"] += num_samples
         due = self._codec.spec.output_length(self._counters["received"])
         samples = waveform[0, :, : due - self._counters["returned"]].cpu().numpy()
@@ -136,6 +139,32 @@ class CodecDecoder(_CodecSession, Decoder):
             samples = np.pad(samples, ((0, 0), (0, missing)))
         self._counters["returned"] += samples.shape[1]
         return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+class NetSynthesizer(_NetSession, Synthesizer):
+    """A running `NetVocoder`."""
+
+    def __init__(self, vocoder: NetVocoder) -> None:
+        super().__init__(vocoder, vocoder.decoder_net, vocoder.sample_features)
+        self._vocoder = vocoder
+
+    def push(self, features: np.ndarray) -> np.ndarray:
+        self._check_open()
+        return self._advance(self._vocoder.checked_features(features), final=False)
+
+    def finish(self) -> np.ndarray:
+        self._check_open()
+        self._counters["finished"] = 1
+        size = self._vocoder.spec.features.size if self._vocoder.spec.features else 0
+        return self._advance(np.zeros((size, 0), np.float32), final=True)
+
+    @torch.inference_mode()
+    def _advance(self, features: np.ndarray, *, final: bool) -> np.ndarray:
+        x = self._vocoder.sample_features.new_tensor(features)[None]
+        waveform, self._state = self._vocoder.decoder_net.step(x, self._state, final=final)
+        self._counters["received"] += features.shape[1]
+        self._counters["returned"] += waveform.shape[2]
+        return np.ascontiguousarray(waveform[0].cpu().numpy(), dtype=np.float32)
 
 
 def _parse_state(state: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -35,6 +35,21 @@ class StreamSpec:
 
 
 @dataclass(frozen=True)
+class FeatureSpec:
+    """The continuous features that a vocoder makes speech of.
+
+    Args:
+        name: what they are, such as "log-mel".
+        size: numbers D per frame.
+        frame_rate: frames per second.
+    """
+
+    name: str
+    size: int
+    frame_rate: Fraction
+
+
+@dataclass(frozen=True)
 class Taxonomy:
     """Place of a tokenizer in the two surveys (Guo et al. 2025; Mousavi et al. 2025), in their terms."""
 
@@ -77,6 +92,7 @@ class Spec:
         encoder_macs: multiply-adds for encoding a second of audio with all books, the search among them, as
             `codec.complexity` counts them; 0: not counted.
         decoder_macs: those for decoding it.
+        features: what a vocoder takes instead of codes; None: it is none.
     """
 
     name: str
@@ -104,6 +120,7 @@ class Spec:
     parameters: int = 0
     encoder_macs: int = 0
     decoder_macs: int = 0
+    features: FeatureSpec | None = None
 
     @property
     def num_codebooks(self) -> int:
@@ -112,8 +129,9 @@ class Spec:
 
     @property
     def frame_rate(self) -> Fraction:
-        """The slowest frame rate of the time-varying streams, in frames per second (0: there is none)."""
-        return min((s.frame_rate for s in self.streams if s.frame_rate > 0), default=Fraction(0))
+        """The slowest frame rate of the time-varying streams, or that of the features (0: there are none)."""
+        other = self.features.frame_rate if self.features else Fraction(0)
+        return min((s.frame_rate for s in self.streams if s.frame_rate > 0), default=other)
 
     @property
     def macs(self) -> int:

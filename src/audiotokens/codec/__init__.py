@@ -2,5 +2,6 @@
 
 from audiotokens.codec.base import Codec, CodecOutput, Codes, Parts
 from audiotokens.codec.files import FORMAT_VERSION, fingerprint
+from audiotokens.codec.stored import StoredModel
 
-__all__ = ["FORMAT_VERSION", "Codec", "CodecOutput", "Codes", "Parts", "fingerprint"]
+__all__ = ["FORMAT_VERSION", "Codec", "CodecOutput", "Codes", "Parts", "StoredModel", "fingerprint"]

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from audiotokens import config as configuration
 from audiotokens.audio import WaveformLike
 from audiotokens.codec.complexity import parameters, with_complexity
 from audiotokens.codec.facts import with_latency, with_texts
-from audiotokens.codec.files import FORMAT_VERSION, fingerprint, read_description, read_weights, write_folder
+from audiotokens.codec.stored import StoredModel
 from audiotokens.errors import NotOfferedError, TokensError
-from audiotokens.nn.block import Sequential
-from audiotokens.nn.storage import WeightBits, pack_tensors
+from audiotokens.nn.block import Sequential, in_pieces
 from audiotokens.quantizers import Quantized, Quantizer
 from audiotokens.sessions import CodecDecoder, CodecEncoder
 from audiotokens.spec import Spec
@@ -61,40 +58,22 @@ Codes = Tensor | tuple[Tensor, ...]
 """What a quantizer gives: `[B, K, T]`, or one `[B, K_i, T_i]` per stream where rates differ."""
 
 
-class Codec(nn.Module, Tokenizer):
+class Codec(StoredModel, Tokenizer):
     """Encoder, quantizer and decoder.
 
     A family subclasses it and gives `architecture`, `config_class`, `build` and `default_spec`, whose streams
     share the books of the quantizer in their order. Where an encoder or a decoder needs whole recordings,
-    there is no streaming on that side.
-
-    Args:
-        config: the family's configuration.
-        spec: facts that the configuration does not imply (name, licence, data); rates and latency are
-            computed.
-
-    Attributes:
-        weight_bits: how weights are saved: 32 in float32, 16 in float16, 8 with matrices and books in int8,
-            a scale a row. Part of the fingerprint.
+    there is no streaming on that side. Arguments and attributes: see `StoredModel`.
     """
 
-    architecture: ClassVar[str]
-    config_class: ClassVar[type]
-    reference: ClassVar[Any] = None
-    """How published checkpoints are read, an `architectures.reference.Reference`; None: there are none."""
-
     def __init__(self, config: Any, *, spec: Spec | None = None) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, spec=spec)
         parts = self.build(config)
         self.encoder_net, self.quantizer, self.decoder_net = parts.encoder, parts.quantizer, parts.decoder
         computed = self.default_spec(config, parts.quantizer, spec.name if spec else self.architecture)
         described = with_latency(with_texts(computed, spec), parts.encoder, parts.decoder)
         self._spec = replace(described, parameters=parameters(self))
-        self._fingerprint: str | None = None
-        self.exact = False
         self.search_width = 1
-        self.weight_bits: WeightBits = 16
 
     @classmethod
     def build(cls, config: Any) -> Parts:
@@ -105,21 +84,6 @@ class Codec(nn.Module, Tokenizer):
     def default_spec(cls, config: Any, quantizer: Quantizer, name: str) -> Spec:
         """Facts that follow from the configuration."""
         raise TypeError(f"{cls.__name__} has no default_spec")
-
-    @property
-    def spec(self) -> Spec:
-        return self._spec
-
-    @property
-    def fingerprint(self) -> str:
-        if self._fingerprint is None:
-            self._fingerprint = fingerprint(self.architecture, self.config, self.stored_tensors())
-        return self._fingerprint
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.decoder_net.parameters()).device
 
     # Training and batches of tensors
 
@@ -184,7 +148,12 @@ class Codec(nn.Module, Tokenizer):
         latents = self.dequantize({name: stream.to(self.device) for name, stream in codes.items()})
         name = next(iter(codes))
         frames = _ceil(lengths[name].to(self.device), max(self._rates.values()) / self._rates[name])
-        return self.decoder_net(latents, frames), self.decoder_net.output_lengths(frames)
+        net = self.decoder_for(sum(part.shape[1] for part in codes.values()))
+        return net(latents, frames), net.output_lengths(frames)
+
+    def decoder_for(self, num_codebooks: int) -> Sequential:
+        """The net that decodes latents of so many books; one for all, unless a family says otherwise."""
+        return self.decoder_net
 
     def to_streams(self, codes: Codes) -> dict[str, Tensor]:
         """Deal the quantizer's codes out to the streams `[B, K_i, T_i]`; unused ones are absent."""
@@ -242,7 +211,9 @@ class Codec(nn.Module, Tokenizer):
         latents = torch.from_numpy(np.asarray(features, np.float32)).to(self.device)
         group = self.frames_per_hop
         whole = -(-latents.shape[1] // group)
-        return self._synthesized(whole, lambda start, stop: latents[None, :, start * group : stop * group])
+        return self._synthesized(
+            whole, lambda start, stop: latents[None, :, start * group : stop * group], self.decoder_net
+        )
 
     @torch.inference_mode()
     def _encode(self, waveform: np.ndarray, num_codebooks: int) -> tuple[Streams, dict[str, Conditioning]]:
@@ -259,16 +230,16 @@ class Codec(nn.Module, Tokenizer):
             cut = {n: codes[..., start * ratios[n] : stop * ratios[n]] for n, codes in streams.items()}
             return self.dequantize(cut)
 
-        return self._synthesized(int(hops), latents)
+        return self._synthesized(int(hops), latents, self.decoder_for(tokens.num_codebooks))
 
-    def _synthesized(self, hops: int, latents: Callable[[int, int], Tensor]) -> np.ndarray:
+    def _synthesized(self, hops: int, latents: Callable[[int, int], Tensor], net: Sequential) -> np.ndarray:
         """Decode block by block; `latents(start, stop)` are those of hops of the slowest stream."""
-        state = self.decoder_net.initial_state(1, like=self.sample_latent)
-        size = hops if self.decoder_net.unbounded else round(_BLOCK_SECONDS * self.spec.frame_rate)
+        state = net.initial_state(1, like=self.sample_latent)
+        size = hops if net.unbounded else round(_BLOCK_SECONDS * self.spec.frame_rate)
         parts = []
         for start in range(0, max(hops, 1), max(size, 1)):
             final = start + size >= hops
-            part, state = self.decoder_net.step(latents(start, start + size), state, final=final)
+            part, state = net.step(latents(start, start + size), state, final=final)
             parts.append(part)
         return torch.cat(parts, 2)[0].cpu().numpy()
 
@@ -309,14 +280,7 @@ class Codec(nn.Module, Tokenizer):
 
     def _latents(self, waveform: np.ndarray) -> Tensor:
         samples = torch.from_numpy(waveform).to(self.device, self._encoder_type)[None]
-        seconds = math.inf if self.encoder_net.unbounded else _BLOCK_SECONDS
-        pieces = torch.split(samples, int(min(seconds * self.spec.sample_rate, samples.shape[2])), 2)
-        state = self.encoder_net.initial_state(1, like=samples)
-        parts = []
-        for index, piece in enumerate(pieces):
-            part, state = self.encoder_net.step(piece, state, final=index == len(pieces) - 1)
-            parts.append(part)
-        return torch.cat(parts, 2)
+        return in_pieces(self.encoder_net, samples, _BLOCK_SECONDS * self.spec.sample_rate)
 
     def quantize(self, latents: Tensor, num_codebooks: int) -> Codes:
         """Return the codes of latents `[B, D, T]` with the first `num_codebooks` books."""
@@ -337,24 +301,8 @@ class Codec(nn.Module, Tokenizer):
         self.encoder_net.to(self._encoder_type)
         return self
 
-    def stored_tensors(self) -> dict[str, Tensor]:
-        """Weights as they are stored, so that a saved tokenizer is equal to itself; see `weight_bits`."""
-        return pack_tensors(self.state_dict(), self.weight_bits)
-
-    def save(self, folder: Path | str, *, card: str = "") -> Path:
-        """Write `config.json`, `model.safetensors` and `README.md` to a folder, and count multiply-adds."""
-        folder = Path(folder)
-        self._spec = with_complexity(self)
-        description = {
-            "format": "audiotokens",
-            "version": FORMAT_VERSION,
-            "architecture": self.architecture,
-            "config": configuration.to_dict(self.config),
-            "spec": configuration.to_dict(self.spec),
-        }
-        card = card or f"# {self.spec.name}\n\nNo card was written for this tokenizer.\n"
-        write_folder(folder, description, self.stored_tensors(), card)
-        return folder
+    def counted(self) -> Spec:
+        return with_complexity(self)
 
     @classmethod
     def load(
@@ -373,30 +321,12 @@ class Codec(nn.Module, Tokenizer):
             CheckpointError: a file is missing or damaged, or the weights do not fit the configuration.
             NotOfferedError: a search width for a quantizer without residual books.
         """
-        folder = Path(folder)
-        description = read_description(folder)
-        config: Any = configuration.from_dict(
-            cls.config_class, description.get("config"), where="config.json: config"
-        )
-        spec = configuration.from_dict(Spec, description.get("spec"), where="config.json: spec")
-        codec = cls(config, spec=spec)
-        codec.load_tensors(folder / "model.safetensors")
+        codec = cls.read(Path(folder))
         if search_width != 1 and not codec.quantizer.can_search_wide:
             raise NotOfferedError(f"{codec.spec.name} has no residual books, so search_width must be 1")
         codec.search_width = search_width
         codec._spec = replace(codec.spec, nested=search_width == 1)
         return codec.to(device).eval().make_exact(exact)
-
-    def load_tensors(self, path: Path) -> None:
-        """Load stored weights, checking every key and shape.
-
-        Raises:
-            CheckpointError: the file is missing or damaged, or a tensor is missing, unknown or of another
-                shape.
-        """
-        tensors, self.weight_bits = read_weights(path, self.state_dict())
-        self.load_state_dict(tensors)
-        self._fingerprint = None
 
 
 def _ceil(lengths: Tensor, factor: Fraction) -> Tensor:

@@ -287,6 +287,21 @@ def concat_time(held: Tensor, x: Tensor) -> Tensor:
     return torch.cat([held, x], 2)
 
 
+def in_pieces(block: Block, x: Tensor, size: int) -> Tensor:
+    """Map a whole recording `[B, C, T]` in pieces of `size` frames: flat memory, and faster on a CPU.
+
+    A block that reads whole recordings takes it in one.
+    """
+    size = x.shape[2] if block.unbounded else min(size, x.shape[2])
+    state = block.initial_state(len(x), like=x)
+    pieces = torch.split(x, max(size, 1), 2)
+    parts = []
+    for index, piece in enumerate(pieces):
+        part, state = block.step(piece, state, final=index == len(pieces) - 1)
+        parts.append(part)
+    return torch.cat(parts, 2)
+
+
 def mask_time(x: Tensor, lengths: Tensor) -> Tensor:
     """Set the frames of `[B, C, T]` beyond each item's length to zero."""
     inside = torch.arange(x.shape[2], device=x.device) < lengths[:, None]
