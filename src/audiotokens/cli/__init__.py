@@ -24,6 +24,7 @@ VERBS = {
     "info": ("info:info", "Show what a token file, a tokenizer or an audio file holds."),
     "import": ("import_:import_verb", "Turn a published checkpoint into a tokenizer folder."),
     "list": ("list_:list_verb", "List the tokenizers that can be loaded by name."),
+    "catalog": ("catalog:catalog", "Show the tokenizers of two surveys, and what is done with each here."),
     "compare": ("compare:compare", "Measure tokenizers on real audio, at each number of books."),
     "votes": ("votes:votes", "Count the votes of blind tests, pair by pair."),
     "verify": ("verify:verify", "Check the ten promises of a tokenizer."),
