@@ -22,34 +22,11 @@ def names(result: Result) -> list[str]:
 def test_the_table_has_every_tokenizer(run: Run) -> None:
     lines = run("catalog").stdout.splitlines()
     assert len(lines) == 108
-    header = lines[0].split()
-    assert " ".join(header) == "name year kind quantizer kHz frames/s kbit/s streams domains here"
-        "name",
-        "year",
-        "kind",
-        "quantizer",
-        "kHz",
-        "frames/s",
-        "kbit/s",
-        "streams",
-        "domains",
-        "here",
-    ]
+    header = "name year kind quantizer kHz frames/s kbit/s streams domains here"
+    assert " ".join(lines[0].split()) == header
     (encodec,) = (line for line in lines if line.startswith("EnCodec 24 kHz "))
     said = " ".join(encodec.split()[3:])
     assert said == "2022 acoustic RVQ 24 75 1.5 to 24 yes speech+music+audio imports"
-        "2022",
-        "acoustic",
-        "RVQ",
-        "24",
-        "75",
-        "1.5",
-        "to",
-        "24",
-        "yes",
-        "speech+music+audio",
-        "imports",
-    ]
     (ervq,) = (line for line in lines if line.startswith("ERVQ"))
     assert ervq.split()[2:] == ["2024", "acoustic", "RVQ", "-", "-", "-", "-", "-", "neither"]
 

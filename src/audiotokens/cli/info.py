@@ -146,7 +146,12 @@ def _published(record: TokenizerRecord) -> Record:
     from audiotokens.published import facts, published
 
     place = originals_folder(published[record.name])
-    return {"kind": "published checkpoint", "state": record.state, "put_files_into": str(place), **facts(record.name)}
+    return {
+        "kind": "published checkpoint",
+        "state": record.state,
+        "put_files_into": str(place),
+        **facts(record.name),
+    }
 
 
 def _spec_facts(spec: Spec) -> dict[str, Any]:
