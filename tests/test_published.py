@@ -122,3 +122,32 @@ def test_the_cache_is_where_the_platform_keeps_caches(monkeypatch: pytest.Monkey
     monkeypatch.setattr("sys.platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", "local")
     assert cache_folder() == Path("local/audiotokens")
+
+
+def table() -> str:
+    """The table of docs/weights.md."""
+    lines = ["| `load(...)` | Hz | frames/s | books | kbit/s | weights, M | licence | paper | files |"]
+    lines.append("|---" * 9 + "|")
+    for record in published.values():
+        sizes = [size for stream in record.streams for size in stream.codebook_sizes]
+        frames = dict.fromkeys(f"{float(stream.frame_rate):.4g}" for stream in record.streams)
+        cells = [
+            f"`{record.name}`",
+            f"{record.sample_rate}" + (", stereo" if record.channels == 2 else ""),
+            " + ".join(frames),
+            f"{len(sizes)} x {sizes[0]}" if sizes else "",
+            ", ".join(f"{rate / 1000:.3g}" for rate in record.bitrates or (record.bitrate,) if rate),
+            f"{record.parameters / 1e6:.1f}" if record.parameters else "",
+            record.license,
+            f"[{record.paper}](https://arxiv.org/abs/{record.paper})",
+            f"[{record.origins[0].hub or record.origins[0].weights[0].base}]({record.origins[0].page})",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def test_the_page_shows_the_records(root: Path) -> None:
+    page = (root / "docs" / "weights.md").read_text(encoding="utf-8")
+    shown = re.search(r"<!-- published: [^>]* -->\n(.*?)\n?<!-- end -->", page, re.DOTALL)
+    assert shown is not None
+    assert shown[1].strip() == table(), f"docs/weights.md should show\n\n{table()}\n"

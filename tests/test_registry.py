@@ -364,3 +364,24 @@ def test_a_new_tokenizer_needs_four_names(offer: Any) -> None:
     offer("plugin", plain="Plain")
     with pytest.raises(NotOfferedError, match="plain cannot encode"):
         load("plain").encode(np.zeros(100, np.float32), 8000)
+
+
+def test_published_names_come_after_shipped_ones_and_entry_points(
+    family: Path, offer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOTOKENS_OFFLINE", "1")
+    with pytest.raises(TokenizerNotFoundError, match='the files of "mimi" are not on this machine'):
+        load("mimi")
+    with pytest.raises(TokenizerNotFoundError, match='did you mean "mimi"'):
+        load("mimmi")
+    offer("plugin", mimi="Plain")
+    assert load("mimi").spec.name == "plain"
+    make_folder(family.parent / "encodec-24khz")
+    assert load("encodec-24khz")[0] == family.parent / "encodec-24khz"
+    kinds = {record.name: record.kind for record in list_tokenizers()}
+    assert (kinds["mimi"], kinds["encodec-24khz"], kinds["encodec-48khz"]) == (
+        "entry point",
+        "shipped",
+        "published",
+    )
+    assert len(known_names()) == len(set(known_names()))

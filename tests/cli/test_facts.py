@@ -65,6 +65,27 @@ def test_list_is_a_table_or_json(shipped: Path, plugin: str, run: Run) -> None:
     assert found[1]["spec"] is None
 
 
+def test_published_checkpoints_are_told_without_fetching_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    for variable in ("AUDIOTOKENS_CACHE", "HF_HOME", "TORCH_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    by_name = {line.split()[0]: " ".join(line.split()[1:]) for line in run("list").stdout.splitlines()}
+    assert by_name["encodec-32khz"] == (
+        "not here 32000 50 4 x 2048 2.2 CC-BY-NC-4.0 (non-commercial) hub: facebook/encodec_32khz"
+    )
+    record = json.loads(run("info", "encodec-24khz", "--json").stdout)["results"][0]
+    assert (record["kind"], record["state"]) == ("published checkpoint", "not here")
+    assert record["put_files_into"] == str(tmp_path / "AUDIOTOKENS_CACHE" / "originals" / "encodec-24khz")
+    assert record["origins"][0]["files"] == {"encodec_24khz-d7cc33bc.th": "d7cc33bc"}
+    said = {name: text.strip() for name, text in facts(run("info", "mimi").stdout).items()}
+    assert said["weights license"] == "CC-BY-4.0"
+    assert said['stream "acoustic"'] == "frame_rate 25/2, codebook_sizes 31 x 2048"
+    found = json.loads(run("list", "--json").stdout)["tokenizers"]
+    assert {r["state"] for r in found if r["kind"] == "published"} <= {"here", "not here"}
+
+
 def test_a_token_file_says_everything(folder: Path, plugin: str, run: Run) -> None:
     run("encode", "in/deep/two.flac", "-m", plugin, "-o", "two.tok")
     said = {name: text.strip() for name, text in facts(run("info", "two.tok").stdout).items()}

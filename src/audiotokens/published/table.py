@@ -352,7 +352,7 @@ _RECORDS = (
         sample_rate=16000,
         streams=_codes(50, 46, 16),
         bitrates=(3200, 6000, 9200),
-        parameters=1_365_057,
+        parameters=1_317_953,
         notes=("Weights of three int8 TFLite graphs of Lyra 1.3.2, as floats.",),
     ),
 )
