@@ -178,9 +178,10 @@ class MimiCodec(Codec):
             causal=config.seanet.causal,
             quirks=_quirks(config),
             code_license="MIT",
+            weights_license="CC-BY-4.0",
             source="Defossez et al. 2024, arXiv:2410.00037; https://github.com/kyutai-labs/moshi",
             taxonomy=Taxonomy(
-                tokens="semantic and acoustic",
+                tokens="hybrid",
                 encoder="CNN and transformer",
                 quantizer=quantizer.label,
                 training="joint",

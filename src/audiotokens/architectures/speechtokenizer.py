@@ -130,6 +130,7 @@ class SpeechTokenizerCodec(Codec):
                 "Codes that the reference encodes from a later book on are not those of encode, and are not "
                 "offered: take the later books of encode, and decode them with decode_books.",
             ),
+            weights_license="Apache-2.0",
             source="Zhang et al. 2023, arXiv:2308.16692; https://github.com/ZhangXInFD/SpeechTokenizer",
             taxonomy=Taxonomy(
                 tokens="hybrid",
