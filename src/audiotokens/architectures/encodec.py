@@ -480,8 +480,15 @@ def read_config(arguments: Mapping[str, Any]) -> EncodecConfig:
     Raises:
         ConfigError: an unknown, missing or ill-typed key, or a value that is not built.
     """
-    if "model_type" in arguments or "upsampling_ratios" in arguments:
-        return _from_transformers(arguments)
+    try:
+        if "model_type" in arguments or "upsampling_ratios" in arguments:
+            return _from_transformers(arguments)
+        return _from_original(arguments)
+    except ValueError as error:
+        raise ConfigError(f"these arguments make no EnCodec: {error}") from None
+
+
+def _from_original(arguments: Mapping[str, Any]) -> EncodecConfig:
     given = from_dict(_Arguments, arguments, where="EncodecModel")
     own, quantizer = given.seanet, given.quantizer
     if own.channels != given.channels or own.dimension != quantizer.dimension:
