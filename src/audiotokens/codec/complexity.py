@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from audiotokens.nn.conv import DepthwiseConv1d
@@ -84,13 +85,29 @@ def multiply_adds(module: nn.Module, shape: tuple[int, ...]) -> int:
     training = module.training
     module.eval()
     try:
-        counter = FlopCounterMode(display=False)
-        with torch.no_grad(), _shifted_products(module) as shifted, counter:
+        counter, recurrent = FlopCounterMode(display=False), _Recurrent()
+        with torch.no_grad(), _shifted_products(module) as shifted, recurrent, counter:
             functional_call(module, shapes, (x,))
     finally:
         module.train(training)
     # The counter takes a product and a sum as two operations.
-    return int(counter.get_total_flops()) // 2 + sum(shifted)
+    return int(counter.get_total_flops()) // 2 + sum(shifted) + recurrent.macs
+
+
+class _Recurrent(TorchFunctionMode):
+    """Counts LSTMs from the shapes of their weights: running them step by step would take seconds."""
+
+    macs = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__name__", "") != "lstm" or not isinstance(args[1], tuple | list):
+            return func(*args, **(kwargs or {}))
+        x, (hidden, cell), weights = args[:3]
+        both_ways = args[7]
+        self.macs += x.shape[:2].numel() * sum(weight.numel() for weight in weights if weight.ndim == 2)
+        return x.new_empty(*x.shape[:2], hidden.shape[2] * (1 + both_ways)), hidden, cell
 
 
 @contextmanager
