@@ -247,8 +247,8 @@ def _quirks(config: DACConfig) -> tuple[str, ...]:
         )
     if lost and config.odd_strides == "start":
         return (
-            f"The published code decodes {lost} samples early and {lost} samples short; here the output lines "
-            'up with the input of the published weights; odd_strides "short" gives what that code gives.',
+            f"The published code decodes {lost} samples early and {lost} samples short; here the output of "
+            'published weights lines up with their input; odd_strides "short" gives what that code gives.',
         )
     return ()
 

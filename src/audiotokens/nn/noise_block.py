@@ -34,10 +34,10 @@ class NoiseBlock(Block):
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
         (count,) = state
         frames = x.shape[2]
+        if not frames or not (self.training or self.seed is not None):
+            return x, state
         if self.training:
             noise = torch.randn(x.shape[0], 1, frames, dtype=x.dtype, device=x.device)
-        elif self.seed is None:
-            return x, state
         else:
             noise = self.noise(int(count), frames).to(x)
         return torch.addcmul(x, noise, self.linear(x)), (count + frames,)

@@ -49,7 +49,10 @@ def _fault(subject: Subject, tokens: Tokens, num_samples: int) -> str:
             continue
         frames = stream.base_frames
         fitting = max(num_samples, spec.min_samples) * stream.frame_rate / spec.sample_rate
-        if abs(frames - fitting) >= _FRAME_SLACK:
+        # Codes come in whole frames of the slowest stream, and in whole windows of an encoder that has some.
+        slack = _FRAME_SLACK * stream.frame_rate / spec.frame_rate
+        windows = spec.lookahead * stream.frame_rate / spec.sample_rate
+        if not -slack < frames - fitting < slack + windows:
             return f'{num_samples} samples in, {frames} frames of "{name}": {float(fitting):.2f} fit'
     if not spec.can_decode:
         return ""
