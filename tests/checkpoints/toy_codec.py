@@ -42,7 +42,7 @@ def _read_config(arguments: Mapping[str, Any]) -> GainShapeConfig:
 
 
 def _guess(shapes: Shapes) -> GainShapeConfig | None:
-    width = shapes.get("model.encoder_net.2.linear.weight", (0,))[0]
+    width = shapes.get("model.encoder_net.blocks.2.linear.weight", (0,))[0]
     return replace(_TINY, width=width) if width == 20 else None
 
 

@@ -57,11 +57,10 @@ class Match:
         """Raise a `MismatchError` that names the first problems, if there are any."""
         if self.problems:
             count = len(self.problems)
+            misfit = "1 tensor does" if count == 1 else f"{count} tensors do"
             shown = "; ".join(self.problems[:_SHOWN])
             more = f" and {count - _SHOWN} more" if count > _SHOWN else ""
-            raise MismatchError(
-                f"{count} tensors do not fit {architecture}{source}: {shown}{more}", self.problems
-            )
+            raise MismatchError(f"{misfit} not fit {architecture}{source}: {shown}{more}", self.problems)
 
 
 def convert(family: type[C], tensors: Mapping[str, Tensor], config: Any, *, spec: Spec | None = None) -> C:

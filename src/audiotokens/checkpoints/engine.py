@@ -19,7 +19,7 @@ from audiotokens.checkpoints.containers import Contents, SourceFile, find_files,
 from audiotokens.checkpoints.conversion import Match, convert, fold_weight_norm
 from audiotokens.checkpoints.recognition import Candidate, Fit
 from audiotokens.codec import Codec
-from audiotokens.errors import AudioTokensError, CheckpointError, ConfigError
+from audiotokens.errors import CheckpointError, ConfigError
 from audiotokens.published import Published
 from audiotokens.spec import Spec
 
@@ -109,23 +109,19 @@ def _recognize(
     shapes = {key: tensor.to("meta") for key, tensor in contents.tensors.items()}
     candidates = _told_candidates(family, config, contents, weights)
     beside = None if candidates else find_beside(weights)
-    refusal: AudioTokensError | None = None
+    source = f"the variant {wanted}"
     if beside is not None:
         try:
             candidates = [_from_file(family, beside)]
-        except AudioTokensError as error:
-            refusal = error
+        except ConfigError:
             if not wanted:
                 raise
+            source += f", because {beside.name} does not describe {family.architecture}"
     if wanted and (not candidates or beside is not None):
-        candidates.append(Candidate(recognition.variants(family)[wanted], f"the variant {wanted}"))
+        candidates.append(Candidate(recognition.variants(family)[wanted], source))
     if not candidates:
         candidates = [recognition.guess(family, shapes)]
-    fitting = recognition.choose(family, candidates, shapes)
-    if refusal is not None and not fitting.match.problems:
-        note = f"the variant {wanted}, because {refusal}"
-        return replace(fitting, candidate=Candidate(fitting.candidate.config, note))
-    return fitting
+    return recognition.choose(family, candidates, shapes)
 
 
 def _told_candidates(

@@ -164,8 +164,8 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
     declared = sum(member.file_size for member in members)
     if declared > size or any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise CheckpointError(
-            f"{path}: a compressed archive, {size} bytes that unpack to {declared}; torch compresses nothing, "
-            "so torch did not write it: get the file from its authors"
+            f"{path}: a compressed archive, {size} bytes that unpack to {declared}; torch compresses "
+            "nothing, so torch did not write it: get the file from its authors"
         )
 
 
