@@ -17,6 +17,10 @@ def _unchanged(tensors: Tensors, config: Any) -> Tensors:
     return tensors
 
 
+def _as_told(config: Any, shapes: Shapes) -> Any:
+    return config
+
+
 def _unknown(shapes: Shapes) -> None:
     """Shapes alone do not tell."""
     return None
@@ -38,6 +42,8 @@ class Reference:
         rework: says what names cannot: takes the renamed tensors and the configuration, and returns those of
             the codec's state dict.
         guess: from the shapes by folded key to a configuration; None where they do not tell.
+        complete: from a configuration that was read and the shapes by folded key to one with what the
+            reference's arguments leave open, such as the sizes of a net that they only name.
     """
 
     read_config: Callable[[Mapping[str, Any]], Any]
@@ -45,3 +51,4 @@ class Reference:
     ignored: tuple[str, ...] = ()
     rework: Callable[[Tensors, Any], Tensors] = _unchanged
     guess: Callable[[Shapes], Any] = _unknown
+    complete: Callable[[Any, Shapes], Any] = _as_told

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from audiotokens.architectures.reference import Reference
-from audiotokens.codec import Codec
+from audiotokens.codec import StoredModel
 from audiotokens.errors import CheckpointError, one_line
 from audiotokens.spec import Spec
 
-C = TypeVar("C", bound=Codec)
+C = TypeVar("C", bound=StoredModel)
 
 _NORMED = (
     (".weight_g", ".weight_v"),
@@ -69,14 +69,16 @@ def convert(family: type[C], tensors: Mapping[str, Tensor], config: Any, *, spec
     Args:
         family: the codec class; its `reference` says how keys are read.
         tensors: by the reference's keys, in any of its styles.
-        config: the family's own configuration.
+        config: the family's own configuration; what it leaves open, the tensors tell.
         spec: facts that the configuration does not imply; default: the family's.
 
     Raises:
         MismatchError: tensors are missing, unknown or of another shape; each is named.
     """
+    folded = fold_weight_norm(tensors)
+    config = family.reference.complete(config, {key: tuple(tensor.shape) for key, tensor in folded.items()})
     codec = family(config, spec=spec)
-    found = match(codec.state_dict(), tensors, family.reference, config)
+    found = match(codec.state_dict(), folded, family.reference, config)
     found.check(family.architecture)
     codec.load_state_dict(found.tensors)
     codec.weight_bits = 32

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from audiotokens.published import Published, published
 _KNOWN_SHARE = 0.5
 _SHOWN = 8
 UNPUBLISHED = "tiny"
-"""Variant of every family that is there for tests; it is not looked for among checkpoints."""
+"""Variants whose names begin like this are there for tests; they are not looked for among checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def find_family(name: str) -> tuple[type[Codec], str]:
         return family_of(published[name].architecture), published[name].variant
     families = importable()
     for family in families.values():
-        if name in variants(family) and name != UNPUBLISHED:
+        if name in published_variants(family):
             return family, name
-    known = [*families, *(v for family in families.values() for v in variants(family) if v != UNPUBLISHED)]
+    known = [*families, *(v for family in families.values() for v in published_variants(family))]
     near = difflib.get_close_matches(name, known, n=1)
     hint = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(known)}"
     raise ConfigError(f'no architecture and no variant is called "{name}"; {hint}')
@@ -105,6 +105,11 @@ def variants(family: type[Codec]) -> Mapping[str, Any]:
     """Return the named configurations of a family."""
     named: Mapping[str, Any] = importlib.import_module(family.__module__).VARIANTS
     return named
+
+
+def published_variants(family: type[Codec]) -> dict[str, Any]:
+    """Return the named configurations that checkpoints are of."""
+    return {name: c for name, c in variants(family).items() if not name.startswith(UNPUBLISHED)}
 
 
 def variant_of(family: type[Codec], config: Any) -> str:
@@ -156,8 +161,10 @@ def choose(family: type[Codec], candidates: list[Candidate], shapes: Mapping[str
         shapes: the tensors on the meta device, with weight norm folded.
     """
     fits = []
+    sizes = {key: tuple(tensor.shape) for key, tensor in shapes.items()}
     for candidate in candidates:
-        fits.append(fit(family, candidate, shapes))
+        completed = replace(candidate, config=family.reference.complete(candidate.config, sizes))
+        fits.append(fit(family, completed, shapes))
         if not fits[-1].match.problems:
             break
     return min(fits, key=lambda one: len(one.match.problems))
@@ -183,7 +190,7 @@ def guess(family: type[Codec], shapes: Mapping[str, Tensor]) -> Candidate:
     Raises:
         CheckpointError: none or several variants fit, and the shapes do not tell.
     """
-    named = {name: config for name, config in variants(family).items() if name != UNPUBLISHED}
+    named = published_variants(family)
     misfits = {
         name: len(fit(family, Candidate(config, name), shapes).match.problems)
         for name, config in named.items()
