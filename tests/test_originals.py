@@ -11,6 +11,7 @@ import sys
 import threading
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -49,15 +50,16 @@ class Importer:
     def __call__(
         self,
         architecture: str,
-        weights: list[Path],
+        weights: tuple[Path, ...],
         *,
-        config: Any = None,
-        output: Path | None = None,
-        name: str | None = None,
+        config: str | Path,
+        output: Path,
+        name: str,
+        record: Published,
     ) -> None:
         content = [path.read_bytes() for path in weights]
-        self.calls.append({"weights": weights, "content": content, "config": config, "name": name})
-        assert output is not None
+        self.calls.append({"weights": [*weights], "content": content, "config": config, "name": name})
+        assert architecture == record.architecture
         output.mkdir()
         (output / "model.safetensors").write_bytes(b"")
         if self.error:
@@ -102,10 +104,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def importer(monkeypatch: pytest.MonkeyPatch) -> Importer:
     engine, module = Importer(), types.ModuleType("fake_engine")
-    module.__dict__.update(Family=Family, import_checkpoint=engine)
+    module.__dict__.update(Family=Family, run_import=engine)
     monkeypatch.setitem(sys.modules, "fake_engine", module)
     monkeypatch.setitem(registry.architectures, "fake", "fake_engine:Family")
-    monkeypatch.setattr(originals, "_IMPORTER", "fake_engine:import_checkpoint")
+    monkeypatch.setattr(originals, "_IMPORTER", "fake_engine:run_import")
     return engine
 
 
@@ -495,7 +497,7 @@ from audiotokens.published import File, Origin, Published, published
 
 CONFIG, folder = sys.argv[1], Path(sys.argv[2])
 
-def import_checkpoint(architecture, weights, *, config, output, name):
+def run_import(architecture, weights, *, config, output, name, record):
     (folder / f"ready-{os.getpid()}").touch()
     end = time.monotonic() + 60
     while len(list(folder.glob("ready-*"))) < 2 and time.monotonic() < end:
@@ -507,10 +509,10 @@ class Family:
     load = classmethod(lambda cls, folder, **options: folder)
 
 engine = types.ModuleType("engine")
-engine.__dict__.update(import_checkpoint=import_checkpoint, Family=Family)
+engine.__dict__.update(run_import=run_import, Family=Family)
 sys.modules["engine"] = engine
 registry.architectures["fake"] = "engine:Family"
-originals._IMPORTER = "engine:import_checkpoint"
+originals._IMPORTER = "engine:run_import"
 origin = Origin((File("tiny.th"),), address=sys.argv[3])
 published["tiny"] = Published("tiny", "fake", "tiny", (origin,), "MIT", "2401.00001", "", 16000, ())
 print(registry.load("tiny"))
@@ -544,3 +546,61 @@ def test_the_listing_tells_the_state(machine: Path, importer: Importer, publish:
     shutil.rmtree(folder)
     path.unlink()
     assert found().state == "not here"
+
+
+@pytest.mark.parametrize("family", ["encodec", "mimi", "speechtokenizer", "dac", "snac"])
+def test_a_small_original_is_imported_from_the_hubs_cache(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    pytest.importorskip("torch")
+    from codec_goldens import copies
+
+    from audiotokens.checkpoints import import_checkpoint
+
+    if not copies(family) or family not in registry.architectures:
+        pytest.skip("has no copy of a golden case")
+    case = copies(family)[0]
+    origin = Origin((File("weights.safetensors"),), File("config.json"), hub="org/small")
+    name = next(record.name for record in published.values() if record.architecture == family)
+    monkeypatch.setitem(published, name, replace(published[name], origins=(origin,)))
+    root = snapshot(machine / "hf/hub", repository="org/small")
+    weights = write(root / "weights.safetensors", (case.folder / "weights.safetensors").read_bytes())
+    write(root / "config.json", json.dumps(case.arguments).encode())
+    tokenizer = load(name)
+    assert (tokenizer.spec.name, tokenizer.spec.weights_license) == (name, published[name].license)
+    assert tokenizer.fingerprint == import_checkpoint(family, weights).fingerprint
+    assert tokenizer.encode(case.waveform("short")[0], tokenizer.spec.sample_rate).num_samples > 0
+
+
+def test_what_torch_saved_is_imported_as_the_records_variant(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    from codec_goldens import copies
+
+    from audiotokens.architectures import encodec
+
+    case = next(case for case in copies("encodec") if case.folder.name == "causal_oddstrides")
+    variant = encodec.EncodecCodec.reference.read_config(case.arguments)
+    monkeypatch.setitem(encodec.VARIANTS, "small", variant)
+    path = machine / "torch/hub/checkpoints/small.th"
+    path.parent.mkdir(parents=True)
+    torch.save(case.tensors, path)
+    file = File("small.th", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+    origin = Origin((file,), address="http://127.0.0.1:9/", elsewhere=("{torch}/hub/checkpoints",))
+    record = replace(published["encodec-24khz"], name="small", variant="small", origins=(origin,))
+    monkeypatch.setitem(published, "small", record)
+    assert load("small").config == variant
+    assert originals.state(record) == "imported"
+
+
+def test_the_authors_files_of_lyra_load_by_name(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, shared: Path
+) -> None:
+    """Published files themselves: every byte is compared with the record's hashes."""
+    pytest.importorskip("torch")
+    monkeypatch.setenv("AUDIOTOKENS_LYRA", str(shared / "weights" / "lyra_v2"))
+    tokenizer = load("lyra-v2")
+    assert (tokenizer.spec.bitrate(), tokenizer.spec.weights_license) == (9200, "Apache-2.0")
+    assert load("lyra-v2").fingerprint == tokenizer.fingerprint
+    assert all(name.startswith("cache/tokenizers/lyra-v2/") for name in files_below(machine))

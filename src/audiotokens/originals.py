@@ -31,7 +31,7 @@ from audiotokens.published import File, Origin, Published
 
 State = Literal["imported", "here", "not here"]
 
-_IMPORTER = "audiotokens.checkpoints.importing:import_checkpoint"
+_IMPORTER = "audiotokens.checkpoints.engine:run_import"
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,14 @@ def _import(importer: Callable[..., Any], record: Published, found: Originals, f
     partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     config = found.config if found.config is not None else record.variant
     try:
-        importer(record.name, list(found.weights), config=config, output=partial, name=record.name)
+        importer(
+            record.architecture,
+            found.weights,
+            config=config,
+            output=partial,
+            name=record.name,
+            record=record,
+        )
         os.replace(partial, folder)
     except OSError:
         if not _is_tokenizer(folder):

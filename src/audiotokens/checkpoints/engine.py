@@ -58,8 +58,11 @@ def run_import(
     output: StrPath | None = None,
     name: str | None = None,
     force: bool = False,
+    record: Published | None = None,
 ) -> Imported:
     """Do what `importing.import_checkpoint` does, and tell what became of every tensor.
+
+    With a `record` the files are known to be that published checkpoint; without, hashes and names tell.
 
     Raises:
         AudioTokensError: as there.
@@ -79,7 +82,7 @@ def run_import(
     _check_finite(tensors, found.match)
     sources = tuple(map(identify, paths))
     variant = recognition.variant_of(family, found.candidate.config)
-    record = recognition.find_record(
+    record = record or recognition.find_record(
         {file.sha256 for file in sources}, family.architecture, variant, names=(name, architecture)
     )
     label = name or (record.name if record else variant) or (folder.name if folder else family.architecture)

@@ -77,7 +77,8 @@ class Published:
         channels: of the waveform.
         streams: codes that it makes; none: a vocoder of features.
         bitrates: that the authors name, in bits per second; empty: the one of all books.
-        parameters: number of weights in use; None: not known.
+        parameters: weights in use, as the authors' code counts them: with the gains of weight norm, without
+            books that are not trained by gradients; None: not known.
         noncommercial: whether the licence forbids commercial use.
         notes: whole sentences.
     """
