@@ -320,12 +320,12 @@ class EncodecCodec(Codec):
     ) -> Iterator[tuple[int, int, int, float, Tensor]]:
         """For each window its item, first sample, number of samples, gain, and latents `[D, T]`."""
         places = [(row, *place) for row, n in enumerate(lengths) for place in self.config.windows(n)]
-        samples = waveforms.to(self.device, self._encoder_type)
         for first in range(0, len(places), together or len(places)):
             group = places[first : first + (together or len(places))]
             longest = max(size for *_, size in group)
-            pieces = [samples[row, :, start : start + size] for row, start, size in group]
+            pieces = [waveforms[row, :, start : start + size] for row, start, size in group]
             batch = torch.stack([functional.pad(piece, (0, longest - piece.shape[1])) for piece in pieces])
+            batch = batch.to(self.device, self._encoder_type)
             sizes = torch.tensor([size for *_, size in group], device=self.device)
             padded = None if int(sizes.min()) == longest else sizes
             gains = batch.new_ones(len(group))
@@ -352,7 +352,8 @@ class EncodecCodec(Codec):
             here = slice(segment.start_sample, segment.start_sample + size)
             total[:, here] += weight * waveform
             weights[here] += weight
-        return (total / weights).cpu().numpy()
+        total /= weights
+        return total.cpu().numpy()
 
     def _checked_segments(self, stream: CodeStream) -> tuple[Segment, ...]:
         if stream.segments is None:
