@@ -339,12 +339,14 @@ def test_only_the_files_of_a_tokenizer_are_asked_for(
         return str(hub_cache)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    monkeypatch.setenv("AUDIOTOKENS_OFFLINE", "1")
     hub_folder("hf:org/tiny@v2", cache_dir=hub_cache)
     assert asked == {
         "repository": "org/tiny",
         "revision": "v2",
         "cache_dir": hub_cache,
         "allow_patterns": ["config.json", "model.safetensors", "README.md"],
+        "local_files_only": True,
     }
 
 

@@ -85,7 +85,11 @@ def hub_folder(reference: str, *, cache_dir: str | os.PathLike[str] | None = Non
     cache = Path(cache_dir or constants.HF_HUB_CACHE)
     try:
         folder = snapshot_download(
-            repository, revision=revision, cache_dir=cache, allow_patterns=list(FOLDER_FILES)
+            repository,
+            revision=revision,
+            cache_dir=cache,
+            allow_patterns=list(FOLDER_FILES),
+            local_files_only=offline(),
         )
     except errors.HFValidationError as error:
         raise TokenizerNotFoundError(f'"{reference}": {one_line(error)}') from None

@@ -160,22 +160,23 @@ def _locate(folder: Path, file: File) -> Path | None:
 
 def _problems(origin: Origin, paths: list[Path]) -> Iterator[str]:
     for file, path in zip(origin.files, paths, strict=True):
-        try:
-            problem = _problem(file, path)
-        except OSError as error:
-            problem = f"cannot be read ({error.strerror or error})"
+        problem = _problem(file, path)
         if problem:
             yield f"{path} {problem}"
 
 
 def _problem(file: File, path: Path) -> str:
-    size = path.stat().st_size
-    if file.size is not None and size != file.size:
-        return f"has {size} bytes, expected {file.size}"
-    if not file.sha256:
-        return ""
-    with path.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    """Return the second half of a sentence on what is wrong with a file; empty: nothing."""
+    try:
+        size = path.stat().st_size
+        if file.size is not None and size != file.size:
+            return f"has {size} bytes, expected {file.size}"
+        if not file.sha256:
+            return ""
+        with path.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
     return "" if digest.startswith(file.sha256) else download.wrong_hash(digest, file.sha256)
 
 
