@@ -47,6 +47,8 @@ architectures: dict[str, str] = {
     "snac": "audiotokens.architectures.snac:SNACCodec",
     "mimi": "audiotokens.architectures.mimi:MimiCodec",
     "speechtokenizer": "audiotokens.architectures.speechtokenizer:SpeechTokenizerCodec",
+    "vocos": "audiotokens.architectures.vocos:Vocos",
+    "wavtokenizer": "audiotokens.architectures.wavtokenizer:WavTokenizerCodec",
 }
 """Architecture name in config.json -> "module:attribute" of its codec class, imported when first loaded."""
 
