@@ -136,6 +136,16 @@ def test_the_state_stops_growing() -> None:
 
 
 @torch.no_grad()
+def test_long_streams_lose_no_digits() -> None:
+    block = Attention(BASE)
+    keys, values, count = block.initial_state(2, like=torch.zeros(0))
+    x = torch.randn(2, 16, 9)
+    # Two streams of a batch, which may have begun at different times.
+    late = count + torch.tensor([10**8, 3])
+    torch.testing.assert_close(block.step(x, (keys, values, late))[0], block(x), rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
 def test_no_matrix_of_all_steps_by_all_steps() -> None:
     block = Attention(replace(BASE, window=50))
     sizes = []

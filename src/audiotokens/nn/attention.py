@@ -7,10 +7,10 @@ t attends to the W steps t - W + 1 .. t:
 
     A(x)_t = O concat_h sum_j softmax_j(R(q_t) . R(k_j) / sqrt(d)) v_j
 
-Products of rotated vectors depend on the distance of their positions alone. So the state holds keys as they
-are before the rotation, and positions are counted from the oldest one: no counter of steps, which would lose
-digits in long streams. It holds W - 1 of them; with those of the n steps of a piece, that is what the first
-of these steps reads, and the last. (A ring of W keys would lose the oldest that the first one reads.)
+The state holds the W - 1 last keys, rotated, their values, and the number of steps so far. With those of the
+n steps of a piece, that is what the first of these steps reads, and the last. (A ring of W keys would lose
+the oldest that the first one reads.) Positions count on without end, and angles are computed in float64, so
+that no digits are lost in long streams.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Attention(Block):
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
         empty = like.new_zeros(batch, self.key_heads, 0, self.head_width)
-        return empty, empty
+        return empty, empty, torch.zeros(batch, dtype=torch.long, device=like.device)
 
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
         if not x.shape[2]:
@@ -144,22 +144,23 @@ class Attention(Block):
         sizes = (self.heads, self.key_heads, self.key_heads)
         rows: Tensor = self.input(x.mT)
         query, key, value = rows.unflatten(2, (-1, self.head_width)).transpose(1, 2).split(sizes, 1)
+        count = state[2]
+        query, key = self._rotated(query, count), self._rotated(key, count)
         keys, values = torch.cat([state[0], key], 2), torch.cat([state[1], value], 2)
-        attended = self._attend(query, keys, values).transpose(1, 2).flatten(2)
-        y: Tensor = self.output(attended)
+        y: Tensor = self.output(self._attend(query, keys, values).transpose(1, 2).flatten(2))
         window = self.config.window
-        kept = keys.shape[2] if window is None else min(keys.shape[2], window - 1)
-        start = keys.shape[2] - kept
-        return y.mT, (keys[:, :, start:], values[:, :, start:])
+        start = 0 if window is None else max(keys.shape[2] - window + 1, 0)
+        return y.mT, (keys[:, :, start:], values[:, :, start:], count + x.shape[2])
+
+    def _rotated(self, vectors: Tensor, count: Tensor) -> Tensor:
+        """Vectors `[B, H, n, d]` of the steps after the first `count` ones `[B]`."""
+        if self.config.rotary is None:
+            return vectors
+        positions = count[:, None, None] + torch.arange(vectors.shape[2], device=count.device)
+        return rotate(vectors, positions, base=self.config.rotary_base, layout=self.config.rotary)
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Outputs `[B, H, n, d]` of the last n steps, of P + n keys and values `[B, H', P + n, d]`."""
-        total, steps = keys.shape[2], query.shape[2]
-        if self.config.rotary is not None:
-            positions = torch.arange(total, device=query.device)
-            base, layout = self.config.rotary_base, self.config.rotary
-            query = rotate(query, positions[total - steps :], base=base, layout=layout)
-            keys = rotate(keys, positions, base=base, layout=layout)
         if self.key_heads != self.heads:
             keys = keys.repeat_interleave(self.heads // self.key_heads, 1)
             values = values.repeat_interleave(self.heads // self.key_heads, 1)
@@ -170,7 +171,7 @@ class Attention(Block):
                 values[:, :, first:end],
                 attn_mask=self._mask(size, end - first, query.device),
             )
-            for start, size, first, end in self._pieces(steps, total)
+            for start, size, first, end in self._pieces(query.shape[2], keys.shape[2])
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 

@@ -21,7 +21,7 @@ def rotate(
 
     Args:
         x: `[..., T, d]`, d even; the angles are computed in float64.
-        positions: `[T]`.
+        positions: `[T]`, or `[..., T]` that broadcasts with the vectors.
         base: of the geometric series of frequencies, theta in the paper.
         layout: which dimensions are a pair.
 
@@ -29,7 +29,7 @@ def rotate(
         `[..., T, d]` of the type of `x`.
     """
     pairs = torch.arange(x.shape[-1] // 2, dtype=torch.float64, device=x.device)
-    angles = positions.double()[:, None] * base ** (-2 * pairs / x.shape[-1])
+    angles = positions.double()[..., None] * base ** (-2 * pairs / x.shape[-1])
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     if layout == "half":
         first, second = x.chunk(2, -1)
