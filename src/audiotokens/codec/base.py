@@ -139,15 +139,14 @@ class Codec(StoredModel, Tokenizer):
         latents = self.encoder_net(waveforms.to(self.device, self._encoder_type), lengths.to(self.device))
         streams = self.to_streams(self.quantize(latents, books))
         frames = self.encoder_net.output_lengths(lengths)
-        fastest = max(self._rates.values())
-        return streams, {name: _ceil(frames, self._rates[name] / fastest) for name in streams}
+        return streams, {name: _ceil(frames, self._rates[name] / self._latent_rate) for name in streams}
 
     @torch.inference_mode()
     def decode_codes(self, codes: dict[str, Tensor], lengths: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Decode a padded batch in one call: waveforms `[B, C, T]` and the number of valid samples `[B]`."""
         latents = self.dequantize({name: stream.to(self.device) for name, stream in codes.items()})
         name = next(iter(codes))
-        frames = _ceil(lengths[name].to(self.device), max(self._rates.values()) / self._rates[name])
+        frames = _ceil(lengths[name].to(self.device), self._latent_rate / self._rates[name])
         net = self.decoder_for(sum(part.shape[1] for part in codes.values()))
         return net(latents, frames), net.output_lengths(frames)
 
@@ -178,6 +177,10 @@ class Codec(StoredModel, Tokenizer):
     @property
     def _rates(self) -> dict[str, Fraction]:
         return {stream.name: stream.frame_rate for stream in self.spec.streams}
+
+    @property
+    def _latent_rate(self) -> Fraction:
+        return self.frames_per_hop * self.spec.frame_rate
 
     # Tokenizer
 
