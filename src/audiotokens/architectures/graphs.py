@@ -41,19 +41,18 @@ class GraphTensor:
         """
         if self.values is None:
             raise CheckpointError(f'the tensor "{self.name}" holds no constant: get the file again')
-        numbers = self.values.astype(np.float64)
-        if self.scale.size:
-            sizes = [1] * len(self.shape)
-            if self.scale.size > 1:
-                sizes[self.axis] = -1
-            numbers = (numbers - self.zero_point.reshape(sizes)) * self.scale.reshape(sizes).astype(
-                np.float64
-            )
-        if not np.isfinite(numbers).all():
-            raise CheckpointError(
-                f'the tensor "{self.name}" has numbers that are not finite: get the file again'
-            )
-        return numbers.astype(np.float32)
+        sizes = [1] * len(self.shape)
+        if self.scale.size > 1:
+            sizes[self.axis] = -1
+        with np.errstate(invalid="ignore", over="ignore"):
+            numbers = self.values.astype(np.float64)
+            if self.scale.size:
+                shifted = numbers - self.zero_point.reshape(sizes)
+                numbers = shifted * self.scale.reshape(sizes).astype(np.float64)
+            floats = numbers.astype(np.float32)
+        if not np.isfinite(floats).all():
+            raise CheckpointError(f'the tensor "{self.name}" has numbers that are not finite: get it again')
+        return floats
 
 
 @dataclass(frozen=True)

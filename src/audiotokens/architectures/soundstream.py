@@ -430,9 +430,9 @@ def _placed(net: str, blocks: Sequential, layers: Sequence[_Layer]) -> dict[str,
         raise CheckpointError(f"{net} has {len(layers)} layers, expected {len(modules)}")
     placed: dict[str, np.ndarray] = {}
     for (name, module), layer in zip(modules, layers):
-        found = (layer.kind, layer.stride, layer.dilation)
-        if found != _described(module):
-            raise CheckpointError(f"{net}.{name} is {found}, expected {_described(module)}")
+        found, wanted = _described(layer.kind, layer.stride, layer.dilation), _described(*_settings(module))
+        if found != wanted:
+            raise CheckpointError(f"{net}.{name} is a {found}, expected a {wanted}")
         expected = module.state_dict()
         for key, tensor in layer.tensors().items():
             # Before a codec is built, whose size only the strides and the number of layers tell.
@@ -443,7 +443,12 @@ def _placed(net: str, blocks: Sequential, layers: Sequence[_Layer]) -> dict[str,
     return placed
 
 
-def _described(module: nn.Module) -> tuple[type, int, int]:
+def _described(kind: type, stride: int, dilation: int) -> str:
+    names = {Conv1d: "convolution", DepthwiseConv1d: "depthwise convolution"}
+    return f"{names.get(kind, 'transposed convolution')} of stride {stride} and dilation {dilation}"
+
+
+def _settings(module: nn.Module) -> tuple[type, int, int]:
     """Type, stride and dilation of a convolution."""
     if isinstance(module, ConvTranspose1d):
         return ConvTranspose1d, module.hop, 1
