@@ -9,7 +9,8 @@ RVQ beside it are acoustic (`quantizers.split`).
 
 Streams: this codec's sessions give what one pass gives, at any length. (The reference's own streaming keeps
 250 keys while it takes two steps at once, so that the first of the two loses its oldest key; its codes
-leave those of its offline pass once the recording is longer than the window.)
+leave those of its offline pass once the recording is longer than the window. transformers 4.57.1 ignores the
+window altogether; 5.23.0 keeps it.)
 """
 
 from __future__ import annotations
