@@ -548,7 +548,7 @@ def test_the_listing_tells_the_state(machine: Path, importer: Importer, publish:
     assert found().state == "not here"
 
 
-@pytest.mark.parametrize("family", ["encodec", "mimi", "speechtokenizer", "dac", "snac"])
+@pytest.mark.parametrize("family", ["encodec", "dac", "snac", "mimi", "speechtokenizer", "wavtokenizer"])
 def test_a_small_original_is_imported_from_the_hubs_cache(
     machine: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:

@@ -22,7 +22,7 @@ def facts(name: str) -> dict[str, Any]:
         TokenizerNotFoundError: there is no record of that name.
 
     Example:
-        >>> facts("mimi")["license"]
+        >>> facts("mimi")["weights_license"]
         'CC-BY-4.0'
     """
     if name not in published:
