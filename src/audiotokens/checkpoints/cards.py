@@ -55,6 +55,11 @@ def import_card(
         "paper": f"https://arxiv.org/abs/{record.paper}" if record and record.paper else spec.source,
     }
     facts |= {f'stream "{s.name}"': _stream(s.codebook_sizes, float(s.frame_rate)) for s in spec.streams}
+    if spec.features:
+        features = spec.features
+        facts["features"] = (
+            f"{features.name}, {features.size} numbers, {float(features.frame_rate):g} frames/s"
+        )
     rows = "\n".join(f"| {name} | {fact} |" for name, fact in facts.items() if fact)
     files = "\n".join(f"- `{file.path.name}`, {file.size} bytes, SHA-256 `{file.sha256}`" for file in sources)
     notes = [*(record.notes if record else ()), *spec.quirks]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from audiotokens.codec import Codec
+from audiotokens.codec import StoredModel
 from audiotokens.config import from_dict
 from audiotokens.errors import AudioTokensError, ConfigError, MissingExtraError, one_line
 
@@ -57,7 +57,7 @@ def find_beside(weights: Path) -> Path | None:
     return next((path for name in BESIDE if (path := weights.with_name(name)).is_file()), None)
 
 
-def read_arguments(family: type[Codec], values: Mapping[str, Any], *, where: str) -> Any:
+def read_arguments(family: type[StoredModel], values: Mapping[str, Any], *, where: str) -> Any:
     """Return the family's configuration that a mapping describes.
 
     Args:

@@ -18,7 +18,7 @@ from audiotokens.checkpoints.configs import find_beside, read_arguments, read_co
 from audiotokens.checkpoints.containers import Contents, SourceFile, find_files, identify, read_files
 from audiotokens.checkpoints.conversion import Match, convert, fold_weight_norm
 from audiotokens.checkpoints.recognition import Candidate, Fit
-from audiotokens.codec import Codec
+from audiotokens.codec import StoredModel
 from audiotokens.errors import CheckpointError, ConfigError
 from audiotokens.published import Published
 from audiotokens.spec import Spec
@@ -41,7 +41,7 @@ class Imported:
         folder: where the tokenizer was written; None: nowhere.
     """
 
-    codec: Codec
+    codec: StoredModel
     variant: str
     config_source: str
     sources: tuple[SourceFile, ...]
@@ -78,7 +78,10 @@ def run_import(
     tensors = fold_weight_norm(contents.tensors)
     recognition.check_keys(family, tensors)
     found = _recognize(family, wanted, config, Contents(tensors, contents.arguments), paths[0])
-    found.match.check(family.architecture, f" (configuration: {found.candidate.source})")
+    if found.match.problems:
+        shapes = {key: tensor.to("meta") for key, tensor in tensors.items()}
+        elsewhere = recognition.fitting_elsewhere(family, shapes)
+        found.match.check(family.architecture, f" (configuration: {found.candidate.source}{elsewhere})")
     _check_finite(tensors, found.match)
     sources = tuple(map(identify, paths))
     variant = recognition.variant_of(family, found.candidate.config)
@@ -102,7 +105,7 @@ def describe_match(found: Match) -> list[str]:
 
 
 def _recognize(
-    family: type[Codec],
+    family: type[StoredModel],
     wanted: str,
     config: StrPath | Mapping[str, Any] | None,
     contents: Contents,
@@ -128,7 +131,7 @@ def _recognize(
 
 
 def _told_candidates(
-    family: type[Codec], config: StrPath | Mapping[str, Any] | None, contents: Contents, weights: Path
+    family: type[StoredModel], config: StrPath | Mapping[str, Any] | None, contents: Contents, weights: Path
 ) -> list[Candidate]:
     if isinstance(config, Mapping):
         return [Candidate(read_arguments(family, config, where="config"), "the given arguments")]
@@ -143,7 +146,7 @@ def _told_candidates(
     return []
 
 
-def _from_file(family: type[Codec], path: Path) -> Candidate:
+def _from_file(family: type[StoredModel], path: Path) -> Candidate:
     return Candidate(read_arguments(family, read_config_file(path), where=str(path)), str(path.name))
 
 

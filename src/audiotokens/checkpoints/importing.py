@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from audiotokens.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from audiotokens.codec import Codec
+    from audiotokens.tokenizer import Tokenizer
 
 StrPath = str | os.PathLike[str]
 
@@ -23,8 +23,8 @@ def import_checkpoint(
     name: str | None = None,
     force: bool = False,
     exact: bool = True,
-) -> Codec:
-    """Import the checkpoint of a published codec.
+) -> Tokenizer:
+    """Import the checkpoint of a published codec or vocoder.
 
     Args:
         architecture: a family ("encodec"), one of its variants ("encodec-24khz"), or the name of a published
@@ -57,4 +57,6 @@ def import_checkpoint(
         raise
     files = [weights] if isinstance(weights, str | os.PathLike) else [*weights]
     done = run_import(architecture, files, config=config, output=output, name=name, force=force)
-    return done.codec.make_exact(exact)
+    model: Any = done.codec
+    tokenizer: Tokenizer = model.make_exact(exact)
+    return tokenizer

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from audiotokens import registry
 from audiotokens.checkpoints.conversion import Match, match
-from audiotokens.codec import Codec
+from audiotokens.codec import StoredModel
 from audiotokens.errors import CheckpointError, ConfigError, one_line
 from audiotokens.published import Published, published
 
@@ -43,16 +43,16 @@ class Fit:
 
     Args:
         candidate: the configuration.
-        model: a codec of that configuration without weights, on the meta device.
+        model: one of that configuration without weights, on the meta device.
         match: what becomes of each tensor.
     """
 
     candidate: Candidate
-    model: Codec
+    model: StoredModel
     match: Match
 
 
-def find_family(name: str) -> tuple[type[Codec], str]:
+def find_family(name: str) -> tuple[type[StoredModel], str]:
     """Return the family that a name means, and the variant that it means, if it means one.
 
     Args:
@@ -75,14 +75,14 @@ def find_family(name: str) -> tuple[type[Codec], str]:
     raise ConfigError(f'no architecture and no variant is called "{name}"; {hint}')
 
 
-def family_of(architecture: str) -> type[Codec]:
+def family_of(architecture: str) -> type[StoredModel]:
     """Import the codec class of an architecture.
 
     Raises:
         ConfigError: there are no checkpoints of it to import.
     """
     module, _, attribute = registry.architectures[architecture].partition(":")
-    family: type[Codec] = getattr(importlib.import_module(module), attribute)
+    family: type[StoredModel] = getattr(importlib.import_module(module), attribute)
     if family.reference is None:
         raise ConfigError(
             f"{architecture} has no checkpoints of others to import; known: {', '.join(importable())}"
@@ -90,7 +90,7 @@ def family_of(architecture: str) -> type[Codec]:
     return family
 
 
-def importable() -> dict[str, type[Codec]]:
+def importable() -> dict[str, type[StoredModel]]:
     """Return the families whose published checkpoints can be read, by architecture."""
     found = {}
     for architecture, place in registry.architectures.items():
@@ -101,23 +101,23 @@ def importable() -> dict[str, type[Codec]]:
     return found
 
 
-def variants(family: type[Codec]) -> Mapping[str, Any]:
+def variants(family: type[StoredModel]) -> Mapping[str, Any]:
     """Return the named configurations of a family."""
     named: Mapping[str, Any] = importlib.import_module(family.__module__).VARIANTS
     return named
 
 
-def published_variants(family: type[Codec]) -> dict[str, Any]:
+def published_variants(family: type[StoredModel]) -> dict[str, Any]:
     """Return the named configurations that checkpoints are of."""
     return {name: c for name, c in variants(family).items() if not name.startswith(UNPUBLISHED)}
 
 
-def variant_of(family: type[Codec], config: Any) -> str:
+def variant_of(family: type[StoredModel], config: Any) -> str:
     """Return the name of the variant that has this configuration; empty: none."""
     return next((name for name, known in variants(family).items() if known == config), "")
 
 
-def check_keys(family: type[Codec], tensors: Mapping[str, Tensor]) -> None:
+def check_keys(family: type[StoredModel], tensors: Mapping[str, Tensor]) -> None:
     """Refuse a checkpoint whose keys are those of another family.
 
     Args:
@@ -131,9 +131,9 @@ def check_keys(family: type[Codec], tensors: Mapping[str, Tensor]) -> None:
     if share >= _KNOWN_SHARE:
         return
     shares = {name: known_share(other, tensors) for name, other in importable().items()}
-    best = max(shares, key=shares.__getitem__)
-    if shares[best] > max(share, _KNOWN_SHARE):
-        hint = f"these look like keys of {best}: try --architecture {best}"
+    best = [name for name, found in shares.items() if found == max(shares.values())]
+    if shares[best[0]] > max(share, _KNOWN_SHARE):
+        hint = f"these look like keys of {' or '.join(best)}: try --architecture {best[0]}"
     else:
         hint = "no family here has such keys: is this another model, or a part of one?"
     raise CheckpointError(
@@ -142,7 +142,7 @@ def check_keys(family: type[Codec], tensors: Mapping[str, Tensor]) -> None:
     )
 
 
-def known_share(family: type[Codec], tensors: Mapping[str, Tensor]) -> float:
+def known_share(family: type[StoredModel], tensors: Mapping[str, Tensor]) -> float:
     """Return the share of keys that the rules of a family know, of those that it does not ignore."""
     rules = [re.compile(pattern) for pattern, _ in family.reference.rules]
     ignored = [re.compile(pattern) for pattern in family.reference.ignored]
@@ -152,7 +152,7 @@ def known_share(family: type[Codec], tensors: Mapping[str, Tensor]) -> float:
     return sum(known) / left if left else 0.0
 
 
-def choose(family: type[Codec], candidates: list[Candidate], shapes: Mapping[str, Tensor]) -> Fit:
+def choose(family: type[StoredModel], candidates: list[Candidate], shapes: Mapping[str, Tensor]) -> Fit:
     """Return the first candidate that the shapes fit; where none does, the one with the fewest misfits.
 
     Args:
@@ -170,8 +170,8 @@ def choose(family: type[Codec], candidates: list[Candidate], shapes: Mapping[str
     return min(fits, key=lambda one: len(one.match.problems))
 
 
-def fit(family: type[Codec], candidate: Candidate, shapes: Mapping[str, Tensor]) -> Fit:
-    """Compare shapes with a codec of a configuration, built without weights.
+def fit(family: type[StoredModel], candidate: Candidate, shapes: Mapping[str, Tensor]) -> Fit:
+    """Compare shapes with a model of a configuration, built without weights.
 
     Raises:
         ConfigError: the configuration contradicts itself.
@@ -184,7 +184,7 @@ def fit(family: type[Codec], candidate: Candidate, shapes: Mapping[str, Tensor])
     return Fit(candidate, model, match(model.state_dict(), shapes, family.reference, candidate.config))
 
 
-def guess(family: type[Codec], shapes: Mapping[str, Tensor]) -> Candidate:
+def guess(family: type[StoredModel], shapes: Mapping[str, Tensor]) -> Candidate:
     """Return the only published variant that the shapes fit, or the configuration that they tell.
 
     Raises:
@@ -210,8 +210,18 @@ def guess(family: type[Codec], shapes: Mapping[str, Tensor]) -> Candidate:
     counts = ", ".join(f"{name} {misfits[name]}" for name in order[:_SHOWN])
     raise CheckpointError(
         f"these shapes are of no published variant of {family.architecture} "
-        f"(tensors that differ: {counts}): give --config"
+        f"(tensors that differ: {counts}){fitting_elsewhere(family, shapes)}: give --config"
     )
+
+
+def fitting_elsewhere(family: type[StoredModel], shapes: Mapping[str, Tensor]) -> str:
+    """Return a remark on the variant of another family that the shapes fit; empty if they fit none."""
+    for name, other in importable().items():
+        if other is not family and known_share(other, shapes) == 1:
+            for variant, config in published_variants(other).items():
+                if not fit(other, Candidate(config, variant), shapes).match.problems:
+                    return f"; they are those of {variant}, of the family {name}"
+    return ""
 
 
 def find_record(
