@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from audiotokens.nn.block import Block, Reach, State, concat_time
+from audiotokens.nn.kernels import applies, convolve, convolve_transposed
 
 
 def centered(kernel: int, *, stride: int = 1, dilation: int = 1) -> int:
@@ -91,6 +92,8 @@ class Conv1d(Windowed):
         return self.conv.out_channels
 
     def apply_windows(self, x: Tensor) -> Tensor:
+        if self.conv.groups == 1 and applies(x):
+            return convolve(self.conv, x)
         result: Tensor = self.conv(x)
         return result
 
@@ -195,12 +198,15 @@ class OverlapAdd(Block):
         frames = x.shape[2]
         if frames:
             y = self.synthesize(x)
-            y = torch.cat([y[..., : tail.shape[2]] + tail, y[..., tail.shape[2] :]], 2)
+            if torch.is_grad_enabled():
+                y = torch.cat([y[..., : tail.shape[2]] + tail, y[..., tail.shape[2] :]], 2)
+            else:
+                y[..., : tail.shape[2]] += tail
         else:
             y = tail
         ready, tail = y[..., : frames * self.hop], y[..., frames * self.hop :]
         if final:
-            ready = torch.cat([ready, tail[..., : self.lookahead - self.trim]], 2)
+            ready = concat_time(ready, tail[..., : self.lookahead - self.trim])
         dropped = min(to_drop.shape[0], ready.shape[2])
         return ready[..., dropped:], (tail, to_drop[dropped:])
 
@@ -238,6 +244,8 @@ class ConvTranspose1d(OverlapAdd):
         return y if self.bias is None else y + self.bias[:, None], state
 
     def synthesize(self, x: Tensor) -> Tensor:
+        if self.conv.groups == 1 and applies(x):
+            return convolve_transposed(self.conv, x)
         result: Tensor = self.conv(x)
         return result
 

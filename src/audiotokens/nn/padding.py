@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiotokens.nn.block import Block, Reach, State, concat_time, mask_time
+from audiotokens.nn.kernels import applies, convolve
 
 PadMode: TypeAlias = Literal["reflect", "replicate", "constant"]
 """What stands beyond the ends: "reflect" mirrors at the outermost sample, "constant" is zero."""
@@ -109,6 +110,8 @@ class PaddedConv1d(Block):
     def _convolve(self, x: Tensor) -> Tensor:
         if not x.shape[2]:
             return x.new_zeros(x.shape[0], self.conv.out_channels, 0)
+        if self.conv.groups == 1 and applies(x):
+            return convolve(self.conv, x)
         result: Tensor = self.conv(x)
         return result
 
@@ -122,7 +125,7 @@ class PaddedConv1d(Block):
             before = x[..., :1].expand(-1, -1, self.left)
         else:
             before = x.new_zeros(*x.shape[:2], self.left)
-        return torch.cat([before, x], 2)
+        return concat_time(before, x)
 
     def _with_end(self, x: Tensor, right: int) -> Tensor:
         """Add `right` samples to samples that begin with the padding on the left, or later."""

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from audiotokens.errors import NotOfferedError
 from audiotokens.nn.block import Block, Reach, State
+from audiotokens.nn.kernels import applies, run_lstm
 
 
 class LSTM(Block):
@@ -40,7 +41,10 @@ class LSTM(Block):
         if not x.shape[2]:
             return x, state
         before = tuple(part.transpose(0, 1).contiguous() for part in state)
-        y, after = self.lstm(x.mT, before)
+        if applies(x):
+            y, *after = run_lstm(self.lstm, x.mT, *before)
+        else:
+            y, after = self.lstm(x.mT, before)
         result = y.mT + x if self.skip else y.mT
         return result, tuple(part.transpose(0, 1) for part in after)
 
