@@ -108,9 +108,10 @@ def load(
 
     Args:
         name_or_folder: a shipped name, the name of another package's entry point or of a published
-            checkpoint, a folder, or "hf:organisation/name[@revision]". A name wins over a folder: write
-            "./name" for that. Published checkpoints are imported on first use, from files on this machine or
-            from the network; AUDIOTOKENS_OFFLINE=1 keeps away from the latter.
+            checkpoint, a folder, or "hf:organisation/name[@revision]"; a folder may also be that of a codec
+            of transformers. A name wins over a folder: write "./name" for that. Published checkpoints are
+            imported on first use, from files on this machine or from the network; AUDIOTOKENS_OFFLINE=1
+            keeps away from the latter.
         exact: codes that do not depend on batch, chunking or threads; False is faster.
         device: torch device, such as "cpu" or "cuda".
         search_width: candidates that the encoder keeps through residual books (beam search): better sound
@@ -206,17 +207,42 @@ def load_folder(
         NotOfferedError: no such device on this machine, or the quantizer has no such search.
     """
     path = Path(folder)
+    if model_type(path):
+        return _load_adapter(path, device=device, search_width=search_width)
     architecture = read_folder_config(path).architecture
     module, _, attribute = architectures[architecture].partition(":")
-    try:
-        codec = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "torch":
-            raise MissingExtraError(f'The architecture "{architecture}"', "torch") from None
-        raise
+    codec = _imported(module, attribute, f'The architecture "{architecture}"')
     _check_device(device)
     tokenizer: Tokenizer = codec.load(path, exact=exact, device=device, search_width=search_width)
     return tokenizer
+
+
+def model_type(folder: Path) -> str:
+    """Kind of the model of transformers whose folder this is; empty for tokenizer folders and all others."""
+    path = folder / "config.json"
+    values = _read_json(path) if path.is_file() else None
+    if not isinstance(values, dict) or "format" in values:
+        return ""
+    found = values.get("model_type")
+    return found if isinstance(found, str) else ""
+
+
+def _load_adapter(folder: Path, *, device: str, search_width: int) -> Tokenizer:
+    if search_width != 1:
+        raise NotOfferedError(f'"{folder}" is a model of transformers: leave search_width out')
+    adapter = _imported("audiotokens.adapters.transformers_models", "load", "A model of transformers")
+    _check_device(device)
+    tokenizer: Tokenizer = adapter(folder, device=device)
+    return tokenizer
+
+
+def _imported(module: str, attribute: str, purpose: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "torch":
+            raise MissingExtraError(purpose, "torch") from None
+        raise
 
 
 def read_folder_config(folder: str | os.PathLike[str]) -> FolderConfig:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
 
+import audiotokens
 from audiotokens.adapters.transformers_models import FAMILIES, TransformersTokenizer, load
+from audiotokens.checkpoints import convert
+from audiotokens.cli import main
 from audiotokens.errors import CheckpointError, NotOfferedError
 from audiotokens.verify import format_verification, verify
 
@@ -158,3 +165,54 @@ def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="transformers cannot load it"):
         load(tmp_path)
+
+
+def test_its_folder_loads_as_any_other(folder: Path, tokenizer: TransformersTokenizer) -> None:
+    assert audiotokens.load(folder).fingerprint == tokenizer.fingerprint
+    with pytest.raises(NotOfferedError, match="leave search_width out"):
+        audiotokens.load(folder, search_width=4)
+    shown = json.loads(CliRunner().invoke(main, ["info", str(folder), "--json"]).stdout)
+    assert shown["results"][0]["spec"]["sample_rate"] == tokenizer.spec.sample_rate
+
+
+def test_a_snapshot_of_the_hub_loads(folder: Path, tokenizer: TransformersTokenizer, tmp_path: Path) -> None:
+    revision = "0" * 40
+    snapshot = tmp_path / "models--org--codec" / "snapshots" / revision
+    shutil.copytree(folder, snapshot)
+    (tmp_path / "models--org--codec" / "refs").mkdir()
+    (tmp_path / "models--org--codec" / "refs" / "main").write_text(revision)
+    found = audiotokens.load("hf:org/codec", cache_dir=tmp_path)
+    assert found.fingerprint == tokenizer.fingerprint
+
+
+NATIVE = {
+    "encodec": "encodec:EncodecCodec",
+    "dac": "dac:DACCodec",
+    "mimi": "mimi:MimiCodec",
+}
+
+
+def test_the_family_of_this_package_gives_the_same_codes(
+    folder: Path, tokenizer: TransformersTokenizer
+) -> None:
+    place = NATIVE.get(tokenizer.model.config.model_type)
+    if place is None:
+        pytest.skip("this package does not have the family")
+    module, _, name = place.partition(":")
+    family = getattr(importlib.import_module(f"audiotokens.architectures.{module}"), name)
+    config = family.reference.read_config(json.loads((folder / "config.json").read_text()))
+    own = convert(family, load_file(folder / "model.safetensors"), config)
+    for exact in (False, True):
+        own.make_exact(exact)
+        for num_samples in (7777, 1920, 500):
+            waveform = noise(tokenizer, num_samples)
+            rate = tokenizer.spec.sample_rate
+            theirs, ours = tokenizer.encode(waveform, rate), own.encode(waveform, rate)
+            frames = min(stream.num_frames for stream in theirs.streams.values())
+            for stream in theirs.streams:
+                assert np.array_equal(ours.streams[stream].codes[:, :frames], theirs.streams[stream].codes), (
+                    stream,
+                    num_samples,
+                )
+            sound = tokenizer.decode(theirs)
+            np.testing.assert_allclose(own.decode(ours), sound, atol=1e-4 * np.abs(sound).max())

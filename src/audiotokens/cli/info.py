@@ -131,8 +131,8 @@ def _inspect_tokenizer(name: str) -> Record:
         if known.state != "imported":
             return _published(known)
         folder = Path(known.origin)
-    if folder is None:
-        tokenizer = registry.load(name)
+    if folder is None or registry.model_type(folder):
+        tokenizer = registry.load(name if folder is None else folder)
         named = {"origin": known.origin if known else "", "fingerprint": tokenizer.fingerprint}
         return {"kind": "tokenizer", **named, **_spec_facts(tokenizer.spec)}
     config = registry.read_folder_config(folder)
