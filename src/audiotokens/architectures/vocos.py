@@ -58,8 +58,11 @@ from audiotokens.nn.framing import WholeFrames
 from audiotokens.nn.spectrograms import LogMel
 from audiotokens.nn.transforms import Padding
 from audiotokens.quantizers import Quantized, Quantizer, QuantizerConfig, RVQConfig, build_quantizer
+from audiotokens.quantizers.statistics import nest
 from audiotokens.spec import FeatureSpec, Spec, StreamSpec, Taxonomy
 from audiotokens.tokens import Tokens
+
+_NO_ENCODEC = "these weights of Vocos hold no EnCodec: import them together with EnCodec's"
 
 
 @dataclass(frozen=True)
@@ -223,7 +226,7 @@ class MelVocos(NetVocoder, Vocos):
         if not isinstance(mel, MelFeatures):
             raise ConfigError(f'the features are of the kind "{mel.kind}", expected "mel"')
         analysis = LogMel(mel.sample_rate, mel.n_fft, mel.hop, mel.bands, padding=mel.padding)
-        whole = [WholeFrames(mel.hop)] if config.keep_tail else []
+        whole = [WholeFrames(mel.hop, beyond=max(_short(config), 0))] if config.keep_tail else []
         return Sequential(*whole, analysis), vocos_decoder(config, config.condition)
 
     @classmethod
@@ -337,7 +340,7 @@ class NoEncoder(Block):
         return Reach(stride=Fraction(self.hop))
 
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
-        raise NotOfferedError("these weights of Vocos hold no EnCodec: import them together with EnCodec's")
+        raise NotOfferedError(_NO_ENCODEC)
 
 
 class CodeSums(Quantizer):
@@ -368,7 +371,7 @@ class CodeSums(Quantizer):
         self, latents: Tensor, *, num_codebooks: Tensor | int | None = None, mask: Tensor | None = None
     ) -> Quantized:
         found: Quantized = self._searched()(latents, num_codebooks=num_codebooks, mask=mask)
-        return replace(found, latents=self.decode(found.codes))
+        return replace(found, latents=self.decode(found.codes), statistics=nest(found.statistics, "search"))
 
     def encode(self, latents: Tensor, *, num_codebooks: int | None = None) -> Tensor:
         return self._searched().encode(latents, num_codebooks=num_codebooks)
@@ -412,16 +415,20 @@ def _rate(config: VocosConfig) -> Fraction:
     return Fraction(config.features.sample_rate, config.features.hop)
 
 
-def _lost(config: VocosConfig) -> tuple[str, ...]:
-    """What the end of a recording loses, at most, as a quirk."""
-    features, head = config.features, config.head
-    lost = 0
+def _short(config: VocosConfig) -> int:
+    """Samples, at most, that a recording of whole hops has more than what is made of it; negative: fewer."""
+    features, short = config.features, 0
     if isinstance(features, MelFeatures):
-        lost = features.hop - 1 - (features.hop if features.padding == "center" else 0)
-    lost += features.hop if head.padding == "center" else 0
-    if config.keep_tail:
-        lost -= features.hop - 1
-    if lost <= 0:
+        odd = (features.n_fft - features.hop) % 2
+        short = -features.hop if features.padding == "center" else odd
+    return short + (features.hop if config.head.padding == "center" else 0)
+
+
+def _lost(config: VocosConfig) -> tuple[str, ...]:
+    """What the end of a recording loses, as a quirk."""
+    features = config.features
+    lost = _short(config) + (features.hop - 1 if isinstance(features, MelFeatures) else 0)
+    if lost <= 0 or config.keep_tail:
         return ()
     return (f"The last samples of a recording, {lost} at most, are left out and are zero in what comes out.",)
 
@@ -543,33 +550,31 @@ def _head(given: ISTFTArguments | _IMDCTArguments, name: str) -> ISTFTHead | IMD
     )
 
 
-_EXTRACTOR = "feature_extractor.encodec."
-
-
 def _complete(config: VocosConfig, shapes: Shapes) -> VocosConfig:
     """Take EnCodec's sizes from its tensors: the arguments of the original only name it."""
     features = config.features
     if isinstance(features, MelFeatures):
         return config
-    own = {name.removeprefix(_EXTRACTOR): shape for name, shape in shapes.items()}
+    own = {name.removeprefix("feature_extractor.encodec."): shape for name, shape in shapes.items()}
     encoder = seanet_of(own, "encoder.model", features.encoder or SEANetConfig())
-    book = own.get("quantizer.vq.layers.0._codebook.embed")
-    if encoder is None or book is None:
-        return config
-    known = replace(features, codebook_size=book[0], hop=encoder.hop, size=encoder.dimension, encoder=encoder)
-    return replace(config, features=known)
+    size, _ = own.get("quantizer.vq.layers.0._codebook.embed", (0, 0))
+    if encoder and size:
+        named = replace(features, size=encoder.dimension, hop=encoder.hop, encoder=encoder)
+        return replace(config, features=replace(named, codebook_size=size))
+    rows = shapes.get("feature_extractor.codebook_weights", (0,))[0]
+    powers = (replace(features, codebook_size=2**bits) for bits in range(1, 17))
+    fitting = [each for each in powers if each.codebook_size * max(each.books) == rows]
+    return replace(config, features=fitting[0]) if len(fitting) == 1 else config
 
 
 def _rework(tensors: Tensors, config: VocosConfig) -> Tensors:
-    reworked = fourier_tensors(tensors)
-    if isinstance(config.features, EncodecFeatures):
-        # EnCodec has books beyond those that Vocos was trained with.
-        used = max(config.features.books)
-        books = [name for name in reworked if name.startswith("quantizer.search.")]
-        for name in books:
-            if int(name.split(".")[3]) >= used or not config.features.encoder:
-                del reworked[name]
-    return reworked
+    if isinstance(config.features, MelFeatures):
+        return fourier_tensors(tensors)
+    # EnCodec has books beyond those that Vocos was trained with.
+    used = max(config.features.books) if config.features.encoder else 0
+    books = {name: int(name.split(".")[3]) for name in tensors if name.startswith("quantizer.search.")}
+    kept = {name: tensor for name, tensor in tensors.items() if books.get(name, -1) < used}
+    return fourier_tensors(kept)
 
 
 Vocos.reference = Reference(

@@ -102,7 +102,7 @@ VARIANTS: dict[str, WavTokenizerConfig] = {
     "tiny": WavTokenizerConfig(
         seanet=replace(_seanet((5, 4, 2), filters=2, dimension=8), lstm_layers=1),
         quantizer=_book(16),
-        backbone=ConvNeXtBackbone(width=32, hidden=32, layers=1, conditions=2),
+        backbone=ConvNeXtBackbone(width=64, hidden=32, layers=1, conditions=2),
         head=ISTFTHead(n_fft=160, hop=40, padding="same"),
         sample_rate=16000,
     ),

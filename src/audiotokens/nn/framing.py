@@ -10,24 +10,25 @@ from audiotokens.nn.block import Block, Reach, State, concat_time, mask_time
 
 
 class WholeFrames(Block):
-    """Zeros on the right of `[B, C, T]` up to the next multiple of `hop` samples."""
+    """Zeros on the right of `[B, C, T]` up to the next multiple of `hop` samples, and `beyond` more."""
 
-    def __init__(self, hop: int) -> None:
+    def __init__(self, hop: int, *, beyond: int = 0) -> None:
         super().__init__()
-        self.hop = hop
+        self.hop, self.beyond = hop, beyond
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
         # As long as the samples beyond the last whole frame.
         return (like.new_zeros(0),)
 
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
-        beyond = (state[0].shape[0] + x.shape[2]) % self.hop
-        if final and beyond:
-            x = concat_time(x, x.new_zeros(*x.shape[:2], self.hop - beyond))
-        return x, (x.new_zeros(beyond),)
+        over = (state[0].shape[0] + x.shape[2]) % self.hop
+        missing = -over % self.hop + self.beyond
+        if final and missing:
+            x = concat_time(x, x.new_zeros(*x.shape[:2], missing))
+        return x, (x.new_zeros(over),)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
-        return -(-lengths // self.hop) * self.hop
+        return -(-lengths // self.hop) * self.hop + self.beyond
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         return super().forward(x if lengths is None else mask_time(x, lengths))
