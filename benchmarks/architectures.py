@@ -133,7 +133,9 @@ def worker(options: argparse.Namespace) -> list[dict[str, Any]]:
     sides = SIDES[options.family]()
     results = []
     with torch.inference_mode():
-        limit = {name: macs / speed(threads) for name, macs in multiply_adds(sides["fast"][1]).items()}
+        codec = sides["fast"][1]
+        work = {"encode": codec.spec.encoder_macs, "decode": codec.spec.decoder_macs} if codec else {}
+        limit = {job: macs / speed(threads) for job, macs in work.items()}
         for seconds in options.seconds:
             jobs = {side: make(seconds) for side, (make, _) in sides.items()}
             times: dict[tuple[str, str], list[float]] = {}
@@ -182,34 +184,6 @@ def speed(threads: int) -> float:
         torch.mm(a, b)
         best = min(best, time.perf_counter() - start)
     return 1024**3 / best
-
-
-def multiply_adds(codec: Any) -> dict[str, float]:
-    """Multiply-adds per second of audio of the encoder and the decoder of one of our codecs."""
-    total: dict[str, float] = {}
-
-    def counter(job: str) -> Callable[..., None]:
-        def count(module: torch.nn.Module, inputs: Any, output: Any) -> None:
-            y = output[0] if isinstance(output, tuple) else output
-            if isinstance(module, torch.nn.LSTM):
-                total[job] += sum(p.numel() for p in module.parameters()) * inputs[0].shape[1]
-            elif isinstance(module, torch.nn.ConvTranspose1d):
-                total[job] += module.weight.numel() * inputs[0].shape[2]
-            else:
-                total[job] += module.weight.numel() * y.shape[2 if y.ndim == 3 and y.shape[1] == 0 else -1]  # type: ignore[operator,union-attr]
-
-        return count
-
-    kinds = (torch.nn.Conv1d, torch.nn.ConvTranspose1d, torch.nn.LSTM)
-    for job, net in (("encode", codec.encoder_net), ("decode", codec.decoder_net)):
-        total[job] = 0.0
-        hooks = [m.register_forward_hook(counter(job)) for m in net.modules() if isinstance(m, kinds)]
-        rate = codec.spec.sample_rate
-        x = torch.zeros(1, codec.spec.channels, rate)
-        net(x if job == "encode" else torch.zeros(1, codec.quantizer.dim, rate // int(codec.spec.hop)))
-        for hook in hooks:
-            hook.remove()
-    return total
 
 
 def noise(rate: int, seconds: float) -> np.ndarray:
@@ -275,11 +249,11 @@ def dac() -> dict[str, tuple[Any, Any]]:
     """DAC at 44.1 kHz: transformers."""
     from transformers import DacConfig, DacModel
 
-    from audiotokens.architectures.dac import VARIANTS, DacCodec
+    from audiotokens.architectures.dac import VARIANTS, DACCodec
 
     port = DacModel(DacConfig(sampling_rate=44100)).eval()
     return {
-        **ours(DacCodec, dict(port.state_dict()), VARIANTS["dac-44khz"]),
+        **ours(DACCodec, dict(port.state_dict()), VARIANTS["dac-44khz"]),
         "transformers": simple(
             lambda x: port.encode(x).audio_codes, lambda c: port.decode(audio_codes=c), 44100, 512
         ),
@@ -312,13 +286,13 @@ def snac() -> dict[str, tuple[Any, Any]]:
     """SNAC at 24 kHz: snac, with its noise in the decoder."""
     from snac import SNAC
 
-    from audiotokens.architectures.snac import VARIANTS, SnacCodec
+    from audiotokens.architectures.snac import VARIANTS, SNACCodec
 
     shape = {"encoder_dim": 48, "encoder_rates": [2, 4, 8, 8], "decoder_dim": 1024, "vq_strides": [4, 2, 1]}
     more = {"decoder_rates": [8, 8, 4, 2], "attn_window_size": None, "codebook_size": 4096, "codebook_dim": 8}
     original = SNAC(sampling_rate=24000, **shape, **more).eval()
     return {
-        **ours(SnacCodec, dict(original.state_dict()), VARIANTS["snac-24khz"]),
+        **ours(SNACCodec, dict(original.state_dict()), VARIANTS["snac-24khz"]),
         "snac": simple(original.encode, original.decode, 24000, 2048),
     }
 
@@ -328,12 +302,26 @@ def vocos() -> dict[str, tuple[Any, Any]]:
     from vocos.heads import ISTFTHead
     from vocos.models import VocosBackbone
 
-    from audiotokens.architectures.vocos import VARIANTS, Vocos
+    from audiotokens.architectures.vocos import VARIANTS, MelVocos
+    from audiotokens.checkpoints import convert
 
     backbone = VocosBackbone(input_channels=100, dim=512, intermediate_dim=1536, num_layers=8).eval()
     head = ISTFTHead(dim=512, n_fft=1024, hop_length=256, padding="center").eval()
-    vocoder = Vocos(VARIANTS["vocos-mel-24khz"]).eval()
-    raise NotImplementedError(backbone, head, vocoder)
+    tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    tensors |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
+    vocoder = convert(MelVocos, tensors, VARIANTS["vocos-mel-24khz"])
+
+    def make(synthesize: Callable[[np.ndarray], Any]) -> Any:
+        def jobs(seconds: float) -> dict[str, Job]:
+            features = vocoder.features(noise(24000, seconds), 24000)
+            return {"decode": lambda: synthesize(features)}
+
+        return jobs, None
+
+    return {
+        "fast": make(vocoder.synthesize),
+        "vocos": make(lambda features: head(backbone(torch.from_numpy(features)[None]))),
+    }
 
 
 def randomize(model: torch.nn.Module) -> None:

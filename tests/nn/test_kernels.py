@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from audiotokens.nn.kernels import applies, convolve, convolve_transposed, run_lstm
+from audiotokens.nn.kernels import applies, can_convolve, convolve, convolve_transposed, run_lstm
 
 SHAPES = [
     # inputs, outputs, kernel, stride, dilation
@@ -41,6 +41,17 @@ def test_convolution(
             x = torch.randn(2, inputs, samples, dtype=dtype)
             for given in (x, x.mT.contiguous().mT, torch.cat([x, x], 2)[..., :samples]):
                 torch.testing.assert_close(convolve(conv, given), conv(x), atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(7, 1, 1), (3, 1, 9), (4, 2, 1), (3, 2, 3)])
+def test_depthwise_convolution(kernel: int, stride: int, dilation: int) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv1d(12, 12, kernel, stride, dilation=dilation, groups=12)
+    mixed = nn.Conv1d(12, 12, kernel, groups=3)
+    with torch.inference_mode():
+        x = torch.randn(2, 12, 50)
+        assert can_convolve(conv, x) and not can_convolve(mixed, x)
+        torch.testing.assert_close(convolve(conv, x), conv(x), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

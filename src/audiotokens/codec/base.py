@@ -25,7 +25,7 @@ from audiotokens.spec import Spec
 from audiotokens.tokenizer import Streams, Tokenizer
 from audiotokens.tokens import CodeStream, Conditioning, Tokens
 
-_BLOCK_SECONDS = 4
+_BLOCK_SECONDS = 1
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ class Codec(StoredModel, Tokenizer):
 
     def _latents(self, waveform: np.ndarray) -> Tensor:
         samples = torch.from_numpy(waveform).to(self.device, self._encoder_type)[None]
-        return in_pieces(self.encoder_net, samples, _BLOCK_SECONDS * self.spec.sample_rate)
+        return in_pieces(self.encoder_net, samples, round(_BLOCK_SECONDS * self.spec.sample_rate))
 
     def quantize(self, latents: Tensor, num_codebooks: int) -> Codes:
         """Return the codes of latents `[B, D, T]` with the first `num_codebooks` books."""

@@ -20,7 +20,7 @@ from audiotokens.sessions import NetSynthesizer
 from audiotokens.spec import Spec
 from audiotokens.vocoder import Vocoder
 
-_BLOCK_SECONDS = 4
+_BLOCK_SECONDS = 1
 
 
 class NetVocoder(StoredModel, Vocoder):

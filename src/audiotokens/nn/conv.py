@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from audiotokens.nn.block import Block, Reach, State, concat_time
-from audiotokens.nn.kernels import applies, convolve, convolve_transposed
+from audiotokens.nn.kernels import applies, can_convolve, convolve, convolve_transposed
 
 
 def centered(kernel: int, *, stride: int = 1, dilation: int = 1) -> int:
@@ -92,7 +92,7 @@ class Conv1d(Windowed):
         return self.conv.out_channels
 
     def apply_windows(self, x: Tensor) -> Tensor:
-        if self.conv.groups == 1 and applies(x):
+        if can_convolve(self.conv, x):
             return convolve(self.conv, x)
         result: Tensor = self.conv(x)
         return result

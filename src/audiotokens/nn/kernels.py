@@ -27,6 +27,11 @@ def applies(x: Tensor) -> bool:
     return not torch.is_grad_enabled() and x.device.type == "cpu"
 
 
+def can_convolve(conv: nn.Conv1d, x: Tensor) -> bool:
+    """Whether `convolve` is for the module and its input: on a CPU, dense or depthwise, without gradients."""
+    return conv.groups in (1, conv.in_channels if conv.in_channels == conv.out_channels else 1) and applies(x)
+
+
 def convolve(conv: nn.Conv1d, x: Tensor) -> Tensor:
     """`[B, C, T]` to `[B, O, n]`, without padding, as `conv` gives it, in channels-last memory."""
     kernel, stride, dilation = conv.kernel_size[0], conv.stride[0], conv.dilation[0]
@@ -34,12 +39,25 @@ def convolve(conv: nn.Conv1d, x: Tensor) -> Tensor:
     frames = (samples - (kernel - 1) * dilation - 1) // stride + 1
     taps: Tensor = _kept(conv, _taps)
     rows = x.mT.contiguous()
-    y = rows.new_empty(batch, frames, conv.out_channels)
-    for item, out in zip(rows, y):
-        _convolve_rows(item, taps, out, stride, dilation)
+    if conv.groups > 1:
+        y = _depthwise(rows, taps, frames, stride, dilation)
+    else:
+        y = rows.new_empty(batch, frames, conv.out_channels)
+        for item, out in zip(rows, y):
+            _convolve_rows(item, taps, out, stride, dilation)
     if conv.bias is not None:
         y += conv.bias
     return y.mT
+
+
+def _depthwise(x: Tensor, taps: Tensor, frames: int, stride: int, dilation: int) -> Tensor:
+    """One kernel for each channel: `[B, T, C]` to `[B, n, C]` with taps `[k, 1, C]`."""
+    reach = (frames - 1) * stride + 1
+    y = x[:, :reach:stride] * taps[0]
+    for tap in range(1, len(taps)):
+        start = tap * dilation
+        y.addcmul_(x[:, start : start + reach : stride], taps[tap])
+    return y
 
 
 def _convolve_rows(x: Tensor, taps: Tensor, out: Tensor, stride: int, dilation: int) -> None:
