@@ -96,6 +96,7 @@ class GainShapeCodec(Codec):
     """The house codec; see the module's text."""
 
     architecture = "gain-shape"
+    block_seconds = 4
     config_class = GainShapeConfig
     config: GainShapeConfig
 

@@ -25,8 +25,6 @@ from audiotokens.spec import Spec
 from audiotokens.tokenizer import Streams, Tokenizer
 from audiotokens.tokens import CodeStream, Conditioning, Tokens
 
-_BLOCK_SECONDS = 1
-
 
 @dataclass(frozen=True)
 class CodecOutput:
@@ -238,7 +236,7 @@ class Codec(StoredModel, Tokenizer):
     def _synthesized(self, hops: int, latents: Callable[[int, int], Tensor], net: Sequential) -> np.ndarray:
         """Decode block by block; `latents(start, stop)` are those of hops of the slowest stream."""
         state = net.initial_state(1, like=self.sample_latent)
-        size = hops if net.unbounded else round(_BLOCK_SECONDS * self.spec.frame_rate)
+        size = hops if net.unbounded else round(self.block_seconds * self.spec.frame_rate)
         parts = []
         for start in range(0, max(hops, 1), max(size, 1)):
             final = start + size >= hops
@@ -283,7 +281,7 @@ class Codec(StoredModel, Tokenizer):
 
     def _latents(self, waveform: np.ndarray) -> Tensor:
         samples = torch.from_numpy(waveform).to(self.device, self._encoder_type)[None]
-        return in_pieces(self.encoder_net, samples, round(_BLOCK_SECONDS * self.spec.sample_rate))
+        return in_pieces(self.encoder_net, samples, round(self.block_seconds * self.spec.sample_rate))
 
     def quantize(self, latents: Tensor, num_codebooks: int) -> Codes:
         """Return the codes of latents `[B, D, T]` with the first `num_codebooks` books."""

@@ -29,6 +29,9 @@ class StoredModel(nn.Module):
     """
 
     architecture: ClassVar[str]
+    block_seconds: ClassVar[int] = 1
+    """Length of the pieces that long recordings are coded in: long enough for products of matrices, short
+    enough for the caches of a processor where layers run at the sample rate."""
     config_class: ClassVar[type]
     reference: ClassVar[Any] = None
     """How published checkpoints are read, an `architectures.reference.Reference`; None: there are none."""

@@ -20,8 +20,6 @@ from audiotokens.sessions import NetSynthesizer
 from audiotokens.spec import Spec
 from audiotokens.vocoder import Vocoder
 
-_BLOCK_SECONDS = 1
-
 
 class NetVocoder(StoredModel, Vocoder):
     """Waveform `[B, C, T]` to features `[B, D, T']`, and features to a waveform.
@@ -29,6 +27,8 @@ class NetVocoder(StoredModel, Vocoder):
     A family subclasses it and gives `architecture`, `config_class`, `build` and `default_spec`. Arguments and
     attributes: see `StoredModel`.
     """
+
+    block_seconds = 4
 
     def __init__(self, config: Any, *, spec: Spec | None = None) -> None:
         super().__init__(config, spec=spec)
@@ -48,7 +48,7 @@ class NetVocoder(StoredModel, Vocoder):
         raise TypeError(f"{cls.__name__} has no default_spec")
 
     def counted(self) -> Spec:
-        seconds = _BLOCK_SECONDS
+        seconds = self.block_seconds
         frames = round(seconds * self.spec.frame_rate)
         samples = seconds * self.spec.sample_rate
         work = Complexity(
@@ -87,13 +87,15 @@ class NetVocoder(StoredModel, Vocoder):
         prepared, _ = self.prepare(waveform, sample_rate)
         type_ = torch.float64 if self.exact else torch.float32
         samples = torch.from_numpy(prepared).to(self.device, type_)[None]
-        made = in_pieces(self.encoder_net, samples, _BLOCK_SECONDS * self.spec.sample_rate)
+        made = in_pieces(self.encoder_net, samples, self.block_seconds * self.spec.sample_rate)
         return made[0].float().cpu().numpy()
 
     @torch.inference_mode()
     def _synthesize(self, features: np.ndarray) -> np.ndarray:
         x = self.sample_features.new_tensor(features)[None]
-        return in_pieces(self.decoder_net, x, round(_BLOCK_SECONDS * self.spec.frame_rate))[0].cpu().numpy()
+        return (
+            in_pieces(self.decoder_net, x, round(self.block_seconds * self.spec.frame_rate))[0].cpu().numpy()
+        )
 
     def synthesizer(self) -> NetSynthesizer:
         return NetSynthesizer(self)

@@ -211,7 +211,7 @@ class Parallel(Block):
             return torch.cat(list(parts), 1)
         total = parts[0]
         for part in parts[1:]:
-            total = total + part if self.join == "sum" else total - part
+            total = _added(total, part) if self.join == "sum" else total - part
         return total
 
 
@@ -229,7 +229,7 @@ class Residual(Block):
         y, after = self.block.step(x, state[:-1], final=final)
         queue = concat_time(state[-1], x)
         ready = y.shape[2]
-        return queue[..., :ready] + y, (*after, queue[..., ready:])
+        return _added(queue[..., :ready], y), (*after, queue[..., ready:])
 
     @property
     def reach(self) -> Reach:
@@ -243,8 +243,13 @@ class Residual(Block):
         return max(frames, self.block.samples_needed(frames))
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        result: Tensor = x + self.block(x, lengths)
-        return result
+        return _added(x, self.block(x, lengths))
+
+
+def _added(x: Tensor, y: Tensor) -> Tensor:
+    """x + y; in the memory of y, a block's output, where no gradient is asked for."""
+    shared = x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
+    return x + y if torch.is_grad_enabled() or shared else y.add_(x)
 
 
 def _first_reason(blocks: Sequential | Parallel) -> str:

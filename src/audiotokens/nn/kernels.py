@@ -39,14 +39,19 @@ def convolve(conv: nn.Conv1d, x: Tensor) -> Tensor:
     frames = (samples - (kernel - 1) * dilation - 1) // stride + 1
     taps: Tensor = _kept(conv, _taps)
     rows = x.mT.contiguous()
+    if conv.groups > 1 and x.dtype == torch.float32:
+        # The library's depthwise kernel for pictures reads channels-last memory as it is; float64 has none.
+        weight, picture = conv.weight[:, :, None], rows.mT[:, :, None]
+        strides, dilations = (1, stride), (1, dilation)
+        return nn.functional.conv2d(picture, weight, conv.bias, strides, 0, dilations, conv.groups)[:, :, 0]
     if conv.groups > 1:
         y = _depthwise(rows, taps, frames, stride, dilation)
+        y = y if conv.bias is None else y.add_(conv.bias)
     else:
         y = rows.new_empty(batch, frames, conv.out_channels)
+        bias = taps.new_zeros(1) if conv.bias is None else conv.bias
         for item, out in zip(rows, y):
-            _convolve_rows(item, taps, out, stride, dilation)
-    if conv.bias is not None:
-        y += conv.bias
+            _convolve_rows(item, taps, bias, out, stride, dilation)
     return y.mT
 
 
@@ -60,31 +65,32 @@ def _depthwise(x: Tensor, taps: Tensor, frames: int, stride: int, dilation: int)
     return y
 
 
-def _convolve_rows(x: Tensor, taps: Tensor, out: Tensor, stride: int, dilation: int) -> None:
+def _convolve_rows(x: Tensor, taps: Tensor, bias: Tensor, out: Tensor, stride: int, dilation: int) -> None:
     kernel, channels, outputs = taps.shape
     frames = len(out)
     if kernel == 1 and stride == 1:
-        torch.mm(x[:frames], taps[0], out=out)
+        torch.addmm(bias, x[:frames], taps[0], out=out)
     elif outputs * kernel <= channels and stride == 1:
         # Few outputs: all taps of each frame at once, and then the sum over shifted columns.
         products = torch.mm(x, taps.permute(1, 0, 2).reshape(channels, -1)).unflatten(1, (kernel, outputs))
         torch.add(products[:frames, 0], products[dilation : dilation + frames, 1], out=out)
         for tap in range(2, kernel):
             out += products[tap * dilation : tap * dilation + frames, tap]
+        out += bias
     elif channels <= _FEW or (stride > 1 and (kernel % stride or dilation > 1)):
         windows = x.as_strided(
             (frames, kernel, channels), (stride * channels, dilation * channels, 1), x.storage_offset()
         )
-        torch.mm(windows.reshape(frames, -1), taps.flatten(0, 1), out=out)
+        torch.addmm(bias, windows.reshape(frames, -1), taps.flatten(0, 1), out=out)
     elif stride > 1:
         count = kernel // stride
         groups = x[: (frames - 1 + count) * stride].view(-1, stride * channels)
         parts = taps.view(count, stride * channels, outputs)
-        torch.mm(groups[:frames], parts[0], out=out)
+        torch.addmm(bias, groups[:frames], parts[0], out=out)
         for part in range(1, count):
             out.addmm_(groups[part : part + frames], parts[part])
     else:
-        torch.mm(x[:frames], taps[0], out=out)
+        torch.addmm(bias, x[:frames], taps[0], out=out)
         for tap in range(1, kernel):
             out.addmm_(x[tap * dilation : tap * dilation + frames], taps[tap])
 
