@@ -138,9 +138,8 @@ def test_the_papers_form() -> None:
 def test_size_of_the_papers_form() -> None:
     """The units are counted as figure 3 draws them, at full width.
 
-    The paper's table gives 8.4 M for C = 32 and 2.4 M for C = 16, and does not print the dimensions of the
-    latents. Both follow from 256 dimensions and units of half the weights (quadratic terms of 3460 instead of
-    4480 C^2 a side), which is the only difference to the counts here.
+    The paper's table gives 8.4 M for C = 32 and 2.4 M for C = 16. Both follow from latents of 256 dimensions
+    and units of half the weights (3460 C^2 instead of 4480 C^2 a side); nothing else differs.
     """
     config = VARIANTS["soundstream-24khz"]
     assert parameters(config) == 10_494_209
