@@ -112,6 +112,17 @@ def test_the_model_s_part_of_a_training_configuration(toy: ToyCodec, tmp_path: P
     assert (found.width, found.sample_rate) == (24, 24000)
 
 
+def test_a_small_file_that_means_a_large_one(toy: ToyCodec, tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    (tmp_path / "config.yaml").write_text("\n".join(lines))
+    (tmp_path / "self.yaml").write_text("width: &w [*w]")
+    for name in ("config.yaml", "self.yaml"):
+        values = read_config_file(tmp_path / name)
+        with pytest.raises(ConfigError, match="holds more than 10000 values"):
+            read_arguments(type(toy), values, where=name)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

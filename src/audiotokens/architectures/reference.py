@@ -18,6 +18,7 @@ def _unchanged(tensors: Tensors, config: Any) -> Tensors:
 
 
 def _as_told(config: Any, shapes: Shapes) -> Any:
+    """Arguments leave nothing open."""
     return config
 
 

@@ -15,6 +15,7 @@ BESIDE = ("config.json", "config.yaml", "config.yml")
 """Names of configurations that lie beside published weights."""
 
 _BYTES = 1 << 20
+_VALUES = 10_000
 _PARTS = ("feature_extractor", "backbone", "head")
 
 
@@ -70,6 +71,7 @@ def read_arguments(family: type[StoredModel], values: Mapping[str, Any], *, wher
     Raises:
         ConfigError: a key is unknown, missing or ill-typed, or it is the configuration of another family.
     """
+    _check_extent(values, where)
     if values.get("format") == "audiotokens":
         if values.get("architecture") != family.architecture:
             raise ConfigError(
@@ -85,6 +87,20 @@ def read_arguments(family: type[StoredModel], values: Mapping[str, Any], *, wher
         raise ConfigError(f"{where}: the key {error} is missing for {family.architecture}") from None
     except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError) as error:
         raise ConfigError(f"{where}: does not describe {family.architecture} ({one_line(error)})") from None
+
+
+def _check_extent(values: Mapping[str, Any], where: str) -> None:
+    """Refuse values that hold themselves, or one another so often that to print them would never end."""
+    waiting: list[Any] = [values]
+    for _ in range(_VALUES):
+        if not waiting:
+            return
+        item = waiting.pop()
+        if isinstance(item, Mapping):
+            waiting.extend(item.values())
+        elif isinstance(item, list | tuple):
+            waiting.extend(item)
+    raise ConfigError(f"{where}: holds more than {_VALUES} values, expected a small configuration")
 
 
 def _lightning_parts(values: Mapping[str, Any]) -> Mapping[str, Any]:
