@@ -113,8 +113,9 @@ class WavTokenizerCodec(Codec):
     """WavTokenizer; see the module's text.
 
     Example:
+        >>> import numpy as np
         >>> codec = WavTokenizerCodec(VARIANTS["tiny"]).eval()
-        >>> codec.encode([0.0] * 1600, 16000).codes.shape
+        >>> codec.encode(np.zeros(1600), 16000).codes.shape
         (1, 40)
     """
 
