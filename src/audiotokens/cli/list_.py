@@ -53,7 +53,9 @@ def _cells(record: TokenizerRecord) -> list[str]:
         return [str(published.sample_rate), *codes, published.license + trade]
     if spec is None:
         return ["-"] * 5
-    lowest, highest = (spec.bitrate(extreme(spec.legal_prefixes)) for extreme in (min, max))
+    lowest, highest = (
+        spec.bitrate(extreme(spec.legal_prefixes)) if spec.legal_prefixes else 0 for extreme in (min, max)
+    )
     return [str(spec.sample_rate), *_code_cells(spec.streams, lowest, highest), spec.weights_license or "-"]
 
 
