@@ -136,7 +136,7 @@ def test_size_work_and_latency_have_units(shipped: Path, run: Run) -> None:
     assert record["latency_ms"] == {"lookahead": 20.0, "decoder_lookahead": 0.5}
     (shipped / "config.json").write_text(json.dumps(CONFIG | {"spec": spec | {"receptive_field": None}}))
     assert "receptive field     no bound" in run("info", "little").stdout
-    spec |= {"receptive_field": None, "streamable": False}
+    spec |= {"receptive_field": None, "streamable": False, "lookahead": 0, "decoder_lookahead": 0}
     (shipped / "config.json").write_text(json.dumps(CONFIG | {"spec": spec}))
     said = {name: text.strip() for name, text in facts(run("info", "little").stdout).items()}
     assert (said["lookahead"], said["decoder lookahead"]) == ("the whole recording", "-")

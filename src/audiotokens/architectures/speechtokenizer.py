@@ -28,6 +28,7 @@ from audiotokens.architectures.reference import Reference, Shapes
 from audiotokens.architectures.seanet import SEANetConfig, seanet_decoder, seanet_encoder, seanet_rules
 from audiotokens.audio import WaveformLike
 from audiotokens.codec import Codec, Parts
+from audiotokens.codec.complexity import parameters
 from audiotokens.config import from_dict
 from audiotokens.errors import TokensError
 from audiotokens.quantizers import (
@@ -109,6 +110,7 @@ class SpeechTokenizerCodec(Codec):
         super().__init__(config, spec=spec)
         sizes = config.seanet.dimension, config.semantic_dimension
         self.transform = nn.Identity() if sizes[0] == sizes[1] else nn.Linear(*sizes)
+        self._spec = replace(self._spec, parameters=parameters(self))
 
     @classmethod
     def build(cls, config: SpeechTokenizerConfig) -> Parts:

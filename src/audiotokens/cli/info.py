@@ -220,7 +220,9 @@ def _readable_facts(spec: dict[str, Any], weights: dict[str, int] | None) -> dic
     """What numbers alone do not tell: units, and what 0 and nothing stand for."""
     counted = f"{number(spec['parameters'])} trainable" if spec["parameters"] else "not counted"
     stored = f", {number(weights['parameters'])} stored ({size(weights['bytes'])})" if weights else ""
-    whole = spec["receptive_field"] is None and not spec["streamable"]
+    # What streams on one side only states how far that side looks ahead.
+    whole = spec["receptive_field"] is None and not (spec["streamable"] or spec["lookahead"])
+    waits = spec["streamable"] or spec["decoder_lookahead"]
 
     def samples(name: str) -> str:
         return f"{spec[name]} samples ({1000 * spec[name] / spec['sample_rate']:.4g} ms)"
@@ -233,7 +235,7 @@ def _readable_facts(spec: dict[str, Any], weights: dict[str, int] | None) -> dic
         "encoder_macs": work("encoder_macs"),
         "decoder_macs": work("decoder_macs"),
         "lookahead": "the whole recording" if whole else samples("lookahead"),
-        "decoder_lookahead": samples("decoder_lookahead") if spec["streamable"] else "-",
+        "decoder_lookahead": samples("decoder_lookahead") if waits else "-",
         "receptive_field": "no bound" if spec["receptive_field"] is None else samples("receptive_field"),
         "taxonomy": ", ".join(text for text in spec["taxonomy"].values() if text),
     }

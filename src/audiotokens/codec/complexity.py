@@ -56,8 +56,10 @@ def complexity(codec: Codec) -> Complexity:
     samples = int(hops * spec.hop)
     frames = hops * codec.frames_per_hop
     per_second = Fraction(spec.sample_rate, samples)
-    encode, decode = quantizer_macs(codec.quantizer, Fraction(frames))
-    encode += multiply_adds(codec.encoder_net, (1, spec.channels, samples))
+    search, decode = quantizer_macs(codec.quantizer, Fraction(frames))
+    encode = Fraction(0)
+    if spec.can_encode:  # A decoder of another codec's codes has no encoder.
+        encode = search + multiply_adds(codec.encoder_net, (1, spec.channels, samples))
     decode += multiply_adds(codec.decoder_net, (1, codec.quantizer.dim, frames))
     return Complexity(parameters(codec), round(encode * per_second), round(decode * per_second))
 

@@ -74,8 +74,10 @@ class Subject:
         """Stop the check where the tokenizer does not offer what it needs.
 
         Raises:
-            NotOfferedError: the spec says that it cannot encode, or cannot decode.
+            NotOfferedError: the spec says that it has no codes, cannot encode, or cannot decode.
         """
+        if not self.spec.streams:
+            raise NotOfferedError("it is a vocoder and has no codes")
         if encode and not self.spec.can_encode:
             raise NotOfferedError("it only decodes")
         if decode and not self.spec.can_decode:
