@@ -1,4 +1,4 @@
-"""SNAC against golden vectors of the original: codes of all levels, sound with and without noise, promises."""
+"""SNAC against golden vectors of the original: codes of all levels, sound with and without noise."""
 
 from __future__ import annotations
 
