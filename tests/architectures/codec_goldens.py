@@ -1,4 +1,4 @@
-"""Golden vectors of the reference implementations: small copies in `tests/golden/codecs`, all in the shared data."""
+"""Golden vectors of the references: small copies in `tests/golden/codecs`, all of them in the shared data."""
 
 from __future__ import annotations
 

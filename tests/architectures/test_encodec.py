@@ -24,7 +24,6 @@ from audiotokens.quantizers import RVQConfig, VectorConfig, build_quantizer
 from audiotokens.quantizers.residual import ResidualQuantizer
 from audiotokens.quantizers.vector import EMALearning, VectorQuantizer
 from audiotokens.tokens import CodeStream, Tokens
-from audiotokens.verify import verify
 
 REFERENCE = EncodecCodec.reference
 CASES = cases("encodec")
@@ -291,21 +290,6 @@ def test_facts_of_the_published_sizes() -> None:
     assert facts["encodec-32khz"].bitrate() == 2200
     constant = replace(VARIANTS["tiny"], seanet=replace(VARIANTS["tiny"].seanet, pad_mode="constant"))
     assert (shapes_only(constant).spec.causal, shapes_only(constant).spec.lookahead) == (True, 0)
-
-
-# Promises
-
-
-@pytest.mark.parametrize(
-    ("name", "not_offered"), [("tiny", ()), ("tiny-stereo", ("I3", "I4", "I7"))], ids=["tiny", "tiny-stereo"]
-)
-def test_promises(name: str, not_offered: tuple[str, ...]) -> None:
-    codec = tiny(name)
-    signals = [noise(codec.spec.channels, length) for length in (1, 7, 333, 1601)]
-    promises = ["I1", "I2", "I3", "I4", "I5", "I7", "I8", "I10"]
-    found = verify(codec, promises=promises, waveforms=signals)
-    expected = {promise: "not offered" if promise in not_offered else "kept" for promise in promises}
-    assert {verdict.promise: verdict.status for verdict in found.verdicts} == expected
 
 
 def test_configurations_survive() -> None:

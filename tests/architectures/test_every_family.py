@@ -61,13 +61,14 @@ def offers(name: str, promise: str) -> bool:
 
 
 def sounds(model: Any) -> dict[str, np.ndarray]:
-    """Two short recordings, neither of which ends with a whole frame."""
+    """Short recordings, none of which ends with a whole frame."""
     spec = model.spec
     made = make_waveforms(spec.sample_rate, spec.channels)
     hop, start = int(spec.hop), spec.sample_rate // 3
     return {
         "chords": made["chords"][:, start : start + 8 * hop + spec.lookahead + 17],
         "half silence": made["half silence"][:, -3 * hop - 1 :],
+        "7 samples": made["7 samples"],
     }
 
 

@@ -20,7 +20,6 @@ from audiotokens.checkpoints.conversion import MismatchError, convert, match
 from audiotokens.config import from_dict, to_dict
 from audiotokens.errors import ConfigError, TokensError
 from audiotokens.tokens import Tokens
-from audiotokens.verify import format_verification, verify
 
 CASES = cases("mimi")
 FULL = full_keys("mimi")
@@ -391,9 +390,3 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     again = load(codec.save(tmp_path / "mimi"))
     assert again.fingerprint == codec.fingerprint
     assert again.encode(noise(3000), 24000) == codec.encode(noise(3000), 24000)
-
-
-def test_promises() -> None:
-    sounds = {"noise": noise(12000), "quiet": 1e-3 * noise(7777)}
-    checked = verify(tiny(), promises=["I1", "I2", "I3", "I4", "I5", "I7", "I8", "I10"], waveforms=sounds)
-    assert all(verdict.status == "kept" for verdict in checked.verdicts), format_verification(checked)

@@ -22,7 +22,6 @@ from audiotokens.architectures.speechtokenizer import (
 from audiotokens.checkpoints.conversion import convert, match
 from audiotokens.config import from_dict, to_dict
 from audiotokens.errors import ConfigError, NotOfferedError, TokensError
-from audiotokens.verify import format_verification, verify
 
 CASES = cases("speechtokenizer")
 FULL = full_keys("speechtokenizer")
@@ -213,15 +212,3 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     tokens = again.encode(noise(3000), 16000)
     assert tokens == codec.encode(noise(3000), 16000)
     assert np.array_equal(again.semantic_features(tokens), codec.semantic_features(tokens))
-
-
-def test_promises() -> None:
-    sounds = {"noise": noise(12000), "quiet": 1e-3 * noise(7777)}
-    promises = ["I1", "I2", "I3", "I4", "I5", "I7", "I8", "I10"]
-    checked = verify(tiny(), promises=promises, waveforms=sounds)
-    found = {verdict.promise: verdict for verdict in checked.verdicts}
-    # The bidirectional LSTM reads whole recordings.
-    assert "a bidirectional LSTM" in found["I3"].detail
-    for promise in promises:
-        expected = "not offered" if promise in ("I3", "I7") else "kept"
-        assert found[promise].status == expected, format_verification(checked)

@@ -28,7 +28,6 @@ from audiotokens.architectures.vocos import (
 from audiotokens.checkpoints.conversion import convert, match
 from audiotokens.config import from_dict, to_dict
 from audiotokens.errors import ConfigError, NotOfferedError, TokensError
-from audiotokens.verify import format_verification, verify
 from audiotokens.vocoder import Vocoder
 
 CASES = [
@@ -296,13 +295,6 @@ def test_a_vocoder_has_no_codes() -> None:
     ):
         with pytest.raises(TokensError, match=message):
             model.synthesize(features)
-
-
-def test_promises_of_the_codec() -> None:
-    promises = ["I1", "I2", "I3", "I4", "I5", "I7", "I8", "I10"]
-    found = verify(codec(), promises=promises, waveforms=[noise(901), noise(300)])
-    assert found.ok, format_verification(found)
-    assert {verdict.status for verdict in found.verdicts} == {"kept"}, format_verification(found)
 
 
 def test_many_books_choose_the_condition() -> None:

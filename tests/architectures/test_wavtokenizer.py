@@ -17,7 +17,6 @@ from audiotokens.architectures.wavtokenizer import VARIANTS, WavTokenizerCodec, 
 from audiotokens.checkpoints.conversion import convert, fold_weight_norm, match
 from audiotokens.config import from_dict, to_dict
 from audiotokens.errors import ConfigError, NotOfferedError
-from audiotokens.verify import format_verification, verify
 
 CASES = list({str(case): case for case in (*cases("wavtokenizer"), *copies("wavtokenizer"))}.values())
 FULL = full_keys("wavtokenizer")
@@ -97,16 +96,6 @@ def test_rates_of_the_published_sizes() -> None:
             spec = WavTokenizerCodec(VARIANTS[f"wavtokenizer-{name}"]).spec
         assert (spec.frame_rate, spec.bitrate(), spec.num_codebooks) == (rate, bits, 1)
     assert spec.lookahead > 0 and spec.receptive_field is None and not spec.streamable
-
-
-def test_promises() -> None:
-    promises = ["I1", "I2", "I3", "I4", "I5", "I7", "I8", "I10"]
-    found = verify(tiny(), promises=promises, waveforms=[noise(901), noise(300)])
-    assert found.ok, format_verification(found)
-    statuses = {verdict.promise: verdict.status for verdict in found.verdicts}
-    # The decoder reads whole recordings, and there is one book.
-    assert statuses.pop("I4") == statuses.pop("I10") == "not offered"
-    assert set(statuses.values()) == {"kept"}, format_verification(found)
 
 
 def test_decoding_reads_whole_recordings() -> None:
