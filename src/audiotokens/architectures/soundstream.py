@@ -130,7 +130,7 @@ VARIANTS: dict[str, SoundStreamConfig] = {
         quantizer=RVQConfig(num_codebooks=46, inner=VectorConfig(codebook_size=16)),
     ),
     "tiny": SoundStreamConfig(
-        width=8, strides=(2, 4, 5), latent=16,
+        width=8, strides=(4, 5, 8), latent=32,
         quantizer=RVQConfig(num_codebooks=4, inner=VectorConfig(codebook_size=16)),
     ),
     "tiny-lyra": SoundStreamConfig(
