@@ -3,13 +3,13 @@
     python benchmarks/architectures.py --peers FOLDER
     python benchmarks/architectures.py --peers FOLDER --families dac snac --seconds 10 --threads 1 --rounds 3
 
-The peers (transformers, encodec, snac, vocos, moshi) live in an environment of their own, which is made in FOLDER
-if it is not there and borrows the torch of the running one. For each family and number of threads one process
-builds the peers' full-size model with random weights, converts its state dict, and lets both sides take turns.
-"encode" is a waveform to codes, "decode" codes to a waveform, for Vocos a mel spectrogram to a waveform. "exact"
-is the mode in which codes do not depend on batch, chunks or threads. Peak memory is that of a process of its own.
-The arithmetic limit is the time that the multiply-adds of the nets take at the speed of one large float32 matrix
-product.
+The peers (transformers, encodec, snac, vocos, moshi) live in an environment of their own, which is made in
+FOLDER if it is not there and borrows the torch of the running one. For each family and number of threads one
+process builds the peers' full-size model with random weights, converts its state dict, and lets both
+sides take turns. "encode" is a waveform to codes, "decode" codes to a waveform, for Vocos a mel spectrogram to
+a waveform. "exact" is the mode in which codes do not depend on batch, chunks or threads. Peak memory is that of
+a process of its own. The arithmetic limit is the time that the multiply-adds of the nets take at the speed of
+one large float32 matrix product.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
     parser.add_argument("--seconds", type=float, nargs="+", default=[10, 60], help="lengths of the audio")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each; their median counts")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of the shortest; medians count")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     parser.add_argument("--family", choices=FAMILIES, help=argparse.SUPPRESS)
     parser.add_argument("--memory", help=argparse.SUPPRESS)
@@ -107,7 +107,16 @@ def write_stubs(packages: Path) -> None:
 def run(options: argparse.Namespace, family: str, threads: int) -> list[dict[str, Any]]:
     """Start the process of one family and number of threads; then one per side for its memory."""
     python = str(options.peers / "bin" / "python")
-    command = [python, __file__, "--family", family, "--threads", str(threads), "--rounds", str(options.rounds)]
+    command = [
+        python,
+        __file__,
+        "--family",
+        family,
+        "--threads",
+        str(threads),
+        "--rounds",
+        str(options.rounds),
+    ]
     command += ["--seconds", *map(str, options.seconds)]
     names = {**environment(threads), "PYTHONPATH": str(SOURCE)}
 
@@ -133,18 +142,21 @@ def worker(options: argparse.Namespace) -> list[dict[str, Any]]:
     sides = SIDES[options.family]()
     results = []
     with torch.inference_mode():
-        codec = sides["fast"][1]
-        work = {"encode": codec.spec.encoder_macs, "decode": codec.spec.decoder_macs} if codec else {}
+        work = counted(sides["fast"][1])
         limit = {job: macs / speed(threads) for job, macs in work.items()}
-        for seconds in options.seconds:
-            jobs = {side: make(seconds) for side, (make, _) in sides.items()}
+        shortest = min(options.seconds)
+        for seconds in sorted(options.seconds):
+            # Longer audio is measured less often, and in fast mode only.
+            first = seconds == shortest
+            rounds = max(1, int(options.rounds * shortest / seconds))
+            jobs = {side: make(seconds) for side, (make, _) in sides.items() if first or side != "exact"}
             times: dict[tuple[str, str], list[float]] = {}
-            for round_ in range(options.rounds + 1):
+            for round_ in range(rounds + first):
                 for side, pair in jobs.items():
                     for job, call in pair.items():
                         start = time.perf_counter()
                         call()
-                        if round_:
+                        if round_ or not first:
                             times.setdefault((side, job), []).append(time.perf_counter() - start)
             for (side, job), measured in times.items():
                 results.append(
@@ -184,6 +196,17 @@ def speed(threads: int) -> float:
         torch.mm(a, b)
         best = min(best, time.perf_counter() - start)
     return 1024**3 / best
+
+
+def counted(model: Any) -> dict[str, int]:
+    """Multiply-adds per second of audio of one of our models."""
+    from audiotokens.codec import Codec
+    from audiotokens.codec.complexity import complexity
+
+    if isinstance(model, Codec):
+        found = complexity(model)
+        return {"encode": found.encoder_macs, "decode": found.decoder_macs}
+    return {"decode": model.counted().decoder_macs}
 
 
 def noise(rate: int, seconds: float) -> np.ndarray:
@@ -311,16 +334,16 @@ def vocos() -> dict[str, tuple[Any, Any]]:
     tensors |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
     vocoder = convert(MelVocos, tensors, VARIANTS["vocos-mel-24khz"])
 
-    def make(synthesize: Callable[[np.ndarray], Any]) -> Any:
+    def make(synthesize: Callable[[np.ndarray], Any], model: Any) -> Any:
         def jobs(seconds: float) -> dict[str, Job]:
             features = vocoder.features(noise(24000, seconds), 24000)
             return {"decode": lambda: synthesize(features)}
 
-        return jobs, None
+        return jobs, model
 
     return {
-        "fast": make(vocoder.synthesize),
-        "vocos": make(lambda features: head(backbone(torch.from_numpy(features)[None]))),
+        "fast": make(vocoder.synthesize, vocoder),
+        "vocos": make(lambda features: head(backbone(torch.from_numpy(features)[None])), None),
     }
 
 
@@ -351,8 +374,8 @@ def report(results: list[dict[str, Any]]) -> None:
         where = tuple(result[k] for k in key)
         own = median[(*where, result["side"])]
         row = f"{result['family']:8} {result['threads']} thread(s) {result['audio_seconds']:5g} s "
-        row += f"{result['job']:7} {result['side']:13} {own:8.3f} s, {result['audio_seconds'] / own:7.1f} x real time"
-        row += f", {own / median[(*where, 'fast')]:5.2f} x ours, {own / max(result['limit'], 1e-9):5.1f} x limit"
+        row += f"{result['job']:7} {result['side']:13} {own:8.3f} s, {own / median[(*where, 'fast')]:5.2f} x ours"
+        row += f", {own / result['limit']:5.1f} x limit, {result['audio_seconds'] / own:7.1f} x real time"
         print(row, flush=True)
     for result in results:
         if "peak_bytes" in result:
@@ -367,12 +390,16 @@ def summarize(results: list[dict[str, Any]]) -> None:
     for result in timed:
         if result["side"] != "fast":
             continue
-        same = [r for r in timed if all(r[k] == result[k] for k in ("family", "threads", "audio_seconds", "job"))]
+        same = [
+            r for r in timed if all(r[k] == result[k] for k in ("family", "threads", "audio_seconds", "job"))
+        ]
         peers = [statistics.median(r["seconds"]) for r in same if r["side"] not in ("fast", "exact")]
         ratios.append(min(peers) / statistics.median(result["seconds"]))
     if ratios:
         mean = math.exp(statistics.fmean(map(math.log, ratios)))
-        print(f"the fastest peer takes {mean:.2f} times as long on the geometric mean, {min(ratios):.2f} at least")
+        print(
+            f"the fastest peer takes {mean:.2f} times as long on the geometric mean, {min(ratios):.2f} at least"
+        )
 
 
 if __name__ == "__main__":

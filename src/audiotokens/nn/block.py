@@ -124,7 +124,7 @@ class Sequential(Block):
         left: list[Tensor] = []
         for block, own in zip(self, split_state(self, state)):
             x, after = block.step(x, own, final=final)
-            left.extend(after)
+            left.extend(map(_compact, after))
         return x, tuple(left)
 
     @property
@@ -250,6 +250,13 @@ def _added(x: Tensor, y: Tensor) -> Tensor:
     """x + y; in the memory of y, a block's output, where no gradient is asked for."""
     shared = x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
     return x + y if torch.is_grad_enabled() or shared else y.add_(x)
+
+
+def _compact(state: Tensor) -> Tensor:
+    """A state without the memory of the whole piece that it is the end of."""
+    if torch.is_grad_enabled() or state.untyped_storage().nbytes() <= 2 * state.nbytes:
+        return state
+    return state.clone()
 
 
 def _first_reason(blocks: Sequential | Parallel) -> str:
