@@ -3,13 +3,13 @@
     python benchmarks/architectures.py --peers FOLDER
     python benchmarks/architectures.py --peers FOLDER --families dac snac --seconds 10 --threads 1 --rounds 3
 
-The peers (transformers, encodec, snac, vocos, moshi) live in an environment of their own, which is made in
-FOLDER if it is not there and borrows the torch of the running one. For each family and number of threads one
-process builds the peers' full-size model with random weights, converts its state dict, and lets both
-sides take turns. "encode" is a waveform to codes, "decode" codes to a waveform, for Vocos a mel spectrogram to
-a waveform. "exact" is the mode in which codes do not depend on batch, chunks or threads. Peak memory is that of
-a process of its own. The arithmetic limit is the time that the multiply-adds of the nets take at the speed of
-one large float32 matrix product.
+The peers (transformers, encodec, snac, vocos, moshi) live in an environment of their own, which is made
+in FOLDER if it is not there and borrows the torch of the running one. For each family and number of
+threads one process builds the peers' full-size model with random weights, converts its state dict, and
+lets both sides take turns. "encode" is a waveform to codes, "decode" codes to a waveform, for Vocos a
+mel spectrogram to a waveform. "exact" is the mode in which codes do not depend on batch, chunks or
+threads. Peak memory is that of a process of its own. The arithmetic limit is the time that the multiply-
+adds of the nets take at the speed of one large float32 matrix product.
 """
 
 from __future__ import annotations
@@ -373,9 +373,9 @@ def report(results: list[dict[str, Any]]) -> None:
     for result in timed:
         where = tuple(result[k] for k in key)
         own = median[(*where, result["side"])]
+        ratio = own / median[(*where, "fast")]
         row = f"{result['family']:8} {result['threads']} thread(s) {result['audio_seconds']:5g} s "
-        row += f"{result['job']:7} {result['side']:13} {own:8.3f} s, {own / median[(*where, 'fast')]:5.2f} x ours"
-        row += f", {own / result['limit']:5.1f} x limit, {result['audio_seconds'] / own:7.1f} x real time"
+        row += f"{result['job']:7} {result['side']:13} {own:8.3f} s, {ratio:5.2f} x ours, {own / result['limit']:5.1f} x limit, {result['audio_seconds'] / own:6.1f} x real time"
         print(row, flush=True)
     for result in results:
         if "peak_bytes" in result:
@@ -397,9 +397,7 @@ def summarize(results: list[dict[str, Any]]) -> None:
         ratios.append(min(peers) / statistics.median(result["seconds"]))
     if ratios:
         mean = math.exp(statistics.fmean(map(math.log, ratios)))
-        print(
-            f"the fastest peer takes {mean:.2f} times as long on the geometric mean, {min(ratios):.2f} at least"
-        )
+        print(f"fastest peer over ours: {mean:.2f} on the geometric mean, {min(ratios):.2f} at least")
 
 
 if __name__ == "__main__":
