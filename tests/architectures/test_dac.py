@@ -30,7 +30,6 @@ from audiotokens.checkpoints.conversion import convert, fold_weight_norm, rename
 from audiotokens.config import from_dict, to_dict
 from audiotokens.errors import AudioError, CheckpointError, ConfigError
 from audiotokens.nn.conv import Conv1d, ConvTranspose1d
-from audiotokens.verify import format_verification, verify
 
 CASES = cases("dac")
 FULL = full_keys("dac")
@@ -338,17 +337,6 @@ def test_published_odd_strides_line_up_and_say_so() -> None:
 
 
 # Promises
-
-
-def test_promises() -> None:
-    codec = tiny().make_exact()
-    waveforms = {
-        f"{samples} samples": np.random.default_rng(samples).uniform(-0.5, 0.5, samples).astype(np.float32)
-        for samples in (1, 9, 700)
-    }
-    promises = ["I1", "I2", "I3", "I4", "I7", "I8", "I10"]
-    found = verify(codec, promises=promises, waveforms=waveforms)
-    assert found.ok, format_verification(found)
 
 
 def test_a_saved_codec_is_equal(tmp_path: Path) -> None:

@@ -222,10 +222,8 @@ def test_prefixes_are_whole_levels() -> None:
         codec.encode(noise(500), 16000, num_codebooks=4)
 
 
-@pytest.mark.parametrize("seed", [None, 3])
-def test_promises(seed: int | None) -> None:
-    codec = tiny(replace(VARIANTS["tiny"], noise_seed=seed)).make_exact()
+def test_noise_of_a_seed_is_the_same_in_any_chunks() -> None:
+    codec = tiny(replace(VARIANTS["tiny"], noise_seed=3)).make_exact()
     waveforms = {f"{samples} samples": noise(samples) for samples in (1, 49, 1500)}
-    promises = ["I1", "I2", "I3", "I4", "I7", "I8", "I10"] if seed is None else ["I4"]
-    found = verify(codec, promises=promises, waveforms=waveforms)
+    found = verify(codec, promises=["I4"], waveforms=waveforms)
     assert found.ok, format_verification(found)
