@@ -35,6 +35,8 @@ _DIFFERENCES = 1 << 20
 _LARGE = 1 << 17
 # With so many candidates a vector, scores in 8 bits are not worth their price.
 _CROWD = 16
+# Up to so many differences all entries are compared, as for one frame of a stream.
+_FRAME = 1 << 14
 # So few scores are compared at once.
 _SMALL = 1 << 16
 
@@ -65,12 +67,17 @@ class Searcher:
         # torch's product of 8 bits over one dimension is wrong, and sums of more than 768 may not fit.
         self._eight_bits = eight_bits and 1 < book.shape[1] <= 768
         self._coarse: Int8Scores | None = None
+        self._wide: Tensor | None = None
 
     @torch.no_grad()
     def nearest(self, vectors: Tensor) -> Tensor:
         """Index of the nearest entry of each vector `[M, D]`; of equally near ones the lowest."""
         if not len(vectors):
             return torch.zeros(0, dtype=torch.long, device=vectors.device)
+        if vectors.device.type == "cpu" and len(vectors) * self.book.numel() <= _FRAME:
+            if self._wide is None:
+                self._wide = self.book.double()
+            return self._names[_by_differences(vectors.detach().double(), self._wide)]
         rows = _rows(vectors.device, self._float.size)
         with torch.autocast(vectors.device.type, enabled=False):
             parts = [self._tile(part) for part in vectors.detach().split(rows)]
