@@ -375,7 +375,8 @@ def report(results: list[dict[str, Any]]) -> None:
         own = median[(*where, result["side"])]
         ratio = own / median[(*where, "fast")]
         row = f"{result['family']:8} {result['threads']} thread(s) {result['audio_seconds']:5g} s "
-        row += f"{result['job']:7} {result['side']:13} {own:8.3f} s, {ratio:5.2f} x ours, {own / result['limit']:5.1f} x limit, {result['audio_seconds'] / own:6.1f} x real time"
+        row += f"{result['job']:7} {result['side']:13} {own:8.3f} s, {ratio:5.2f} x ours, "
+        row += f"{own / result['limit']:5.1f} x limit, {result['audio_seconds'] / own:6.1f} x real time"
         print(row, flush=True)
     for result in results:
         if "peak_bytes" in result:
