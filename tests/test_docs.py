@@ -122,8 +122,10 @@ def speech_like(seconds: float, pitch: float, rate: int = 16000) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder of a snippet: `speech.wav`, and `recordings/` with three short files."""
+    """The current folder of a snippet: `speech.wav`, `recordings/` with three short files, `tests/golden`."""
     (tmp_path / "recordings").mkdir()
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "golden").symlink_to(ROOT / "tests" / "golden")
     audiotokens.write_audio(tmp_path / "speech.wav", speech_like(2.0, 120), 16000)
     for index, suffix in enumerate(["wav", "flac", "ogg"]):
         path = tmp_path / "recordings" / f"voice{index}.{suffix}"

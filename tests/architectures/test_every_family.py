@@ -96,6 +96,27 @@ def test_promises(name: str) -> None:
     assert all(verdict.checked for verdict in kept), format_verification(found)
 
 
+def promises_table() -> str:
+    """The table of docs/families.md."""
+    lines = ["| variant | kept | not offered, because |", "|---|---|---|"]
+    for name in TINY:
+        missing = EXCEPTIONS.get(name, {})
+        reasons: dict[str, list[str]] = {}
+        for promise, reason in missing.items():
+            reasons.setdefault(reason, []).append(promise)
+        why = "; ".join(f"{', '.join(promises)}: {reason}" for reason, promises in reasons.items())
+        kept = " ".join(promise for promise in PROMISES if promise not in missing)
+        lines.append(f"| `{name}` | {kept or '-'} | {why or '-'} |")
+    return "\n".join(lines)
+
+
+def test_the_page_shows_the_promises(root: Path) -> None:
+    page = (root / "docs" / "families.md").read_text(encoding="utf-8")
+    shown = re.search(r"<!-- promises: [^>]* -->\n(.*?)\n?<!-- end -->", page, re.DOTALL)
+    assert shown is not None
+    assert shown[1].strip() == promises_table(), f"docs/families.md should show\n\n{promises_table()}\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CODECS)
 def test_promises_thoroughly(name: str) -> None:
