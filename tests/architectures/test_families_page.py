@@ -43,6 +43,8 @@ def books(spec: Spec) -> str:
         return f"none: {spec.features.size} bands of {spec.features.name}"
     sizes = [f"{s.num_codebooks} x {s.codebook_sizes[0]}" for s in spec.streams]
     names = [s.name for s in spec.streams]
+    if len(names) == 1:
+        return sizes[0]
     if len(names) > 1 and len(set(sizes)) == 1:
         return f"{names[0]} to {names[-1]}: {sizes[0]} each"
     return "; ".join(f"{name}: {size}" for name, size in zip(names, sizes))
@@ -51,7 +53,7 @@ def books(spec: Spec) -> str:
 def codes_table() -> str:
     """Rates and books."""
     lines = [
-        "| variant | Hz | hop | frames/s | streams: books | kbit/s | published weights |",
+        "| variant | Hz | hop | frames/s | books | kbit/s | published weights |",
         "|---" * 7 + "|",
     ]
     for name, model, records in full_size():
@@ -96,7 +98,7 @@ def sizes_table() -> str:
     for name, model, records in full_size():
         spec = model.spec
         counts = {record.parameters for record in records if record.parameters}
-        encode = "no: no encoder"
+        encode = "no encoder"
         if spec.can_encode:
             encode = sessions(model.encoder, spec.lookahead, spec.sample_rate)
         elif spec.features is not None:
