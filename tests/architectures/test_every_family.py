@@ -180,9 +180,8 @@ def test_sessions_go_on_in_what_was_loaded(name: str, saved: Callable[[str], Pat
         parts = [session.push(first)]
         heir.restore(session.save())
         parts += [heir.push(second), heir.finish()]
-        assert Tokens.concatenate([part for part in parts if part is not None]) == replace(
-            tokens, source=Tokens.concatenate([part for part in parts if part is not None]).source
-        )
+        joined = Tokens.concatenate([part for part in parts if part is not None])
+        assert joined.streams == tokens.streams and joined.num_samples == tokens.num_samples
     if offers(name, "I4"):
         former, latter = halves(tokens)
         player, other = codec.decoder(), again.decoder()
