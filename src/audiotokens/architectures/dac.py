@@ -225,7 +225,6 @@ class DACCodec(Codec):
             streams=(StreamSpec("codes", quantizer.codebook_sizes, rate),),
             legal_prefixes=quantizer.legal_prefixes,
             quirks=_quirks(config),
-            code_license="MIT",
             weights_license="MIT",
             source="Kumar et al. 2023, arXiv:2306.06546",
             taxonomy=Taxonomy(

@@ -178,7 +178,6 @@ class MimiCodec(Codec):
             streamable=True,
             causal=config.seanet.causal,
             quirks=_quirks(config),
-            code_license="MIT",
             weights_license="CC-BY-4.0",
             source="Defossez et al. 2024, arXiv:2410.00037; https://github.com/kyutai-labs/moshi",
             taxonomy=Taxonomy(

@@ -182,7 +182,6 @@ class SNACCodec(Codec):
             quirks=(quirk.format("off" if config.noise_seed is None else "fixed by a seed"),)
             if config.noise
             else (),
-            code_license="MIT",
             weights_license="MIT",
             source="Siuzdak et al. 2024, arXiv:2410.14411",
             taxonomy=Taxonomy(

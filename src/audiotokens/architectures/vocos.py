@@ -242,7 +242,6 @@ class MelVocos(NetVocoder, Vocos):
             can_decode=False,
             features=FeatureSpec("log-mel", config.features.size, _rate(config)),
             quirks=_lost(config),
-            code_license="MIT",
             source="https://arxiv.org/abs/2306.00814",
             taxonomy=Taxonomy(tokens="none", training="separate", objective="reconstruction, GAN"),
         )
@@ -283,7 +282,6 @@ class EncodecVocos(Codec, Vocos):
             legal_prefixes=quantizer.legal_prefixes,
             can_encode=features.encoder is not None,
             quirks=(*(() if features.encoder else (foreign,)), *_lost(config)),
-            code_license="MIT",
             source="https://arxiv.org/abs/2306.00814",
             taxonomy=Taxonomy(
                 encoder="CNN+RNN (T)",

@@ -161,7 +161,6 @@ class WavTokenizerCodec(Codec):
             ),
             legal_prefixes=quantizer.legal_prefixes,
             quirks=tuple(quirks),
-            code_license="MIT",
             source="https://arxiv.org/abs/2408.16532",
             taxonomy=Taxonomy(
                 encoder="CNN+RNN (T)",

@@ -51,7 +51,7 @@ _filters = gathered(
 @_filters
 @json_option
 def catalog(name: str | None, filters: Filters, as_json: bool) -> None:
-    """Show the tokenizers of two surveys, or all facts about one.
+    """Show the tokenizers of two surveys, and what is done with each here.
 
     Guo et al. 2025 (arXiv 2502.06490) and Mousavi et al. 2025 (arXiv 2506.10274). "here" says whether this
     package builds a tokenizer, imports its checkpoint too, or neither. "-" is what nobody says.
