@@ -127,7 +127,8 @@ def run(options: argparse.Namespace, family: str, threads: int) -> list[dict[str
 
     results = call()
     if threads == options.threads[0]:
-        for side in dict.fromkeys(result["side"] for result in results):
+        # Memory in exact mode is that of the fast mode with wider numbers.
+        for side in dict.fromkeys(result["side"] for result in results if result["side"] != "exact"):
             results += call("--memory", side)
     return results
 
