@@ -12,6 +12,8 @@ from audiotokens.errors import NotOfferedError
 from audiotokens.nn.block import Block, Reach, State
 from audiotokens.nn.kernels import applies, run_lstm
 
+_LONG = 48
+
 
 class LSTM(Block):
     """Layers of LSTM from left to right, y = LSTM(x) + x, `[B, C, T]` to `[B, C, T]`.
@@ -41,7 +43,8 @@ class LSTM(Block):
         if not x.shape[2]:
             return x, state
         before = tuple(part.transpose(0, 1).contiguous() for part in state)
-        if applies(x):
+        # The library packs its weights in every call, which pays for long pieces only.
+        if applies(x) and (x.shape[2] < _LONG or x.dtype != torch.float32):
             y, *after = run_lstm(self.lstm, x.mT, *before)
         else:
             y, after = self.lstm(x.mT, before)
