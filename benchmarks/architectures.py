@@ -20,8 +20,6 @@ import math
 import resource
 import statistics
 import subprocess
-import sys
-import sysconfig
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,12 +27,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from peers import environment
+from peers import environment, make_peers
 
 PACKAGES = ["transformers==5.24.0", "tokenizers", "regex", "tqdm", "typer", "encodec==0.1.1", "einops"]
 PACKAGES += ["snac==1.2.1", "vocos==0.1.0", "moshi==0.2.13"]
 FAMILIES = ("encodec", "dac", "mimi", "snac", "vocos")
 SOURCE = Path(__file__).resolve().parent.parent / "src"
+STUBS = {
+    "torchaudio/__init__.py": "from torchaudio import functional, transforms\n",
+    "torchaudio/functional/__init__.py": "",
+    "torchaudio/functional/functional.py": "_hz_to_mel = _mel_to_hz = None\n",
+    "torchaudio/transforms.py": "MelSpectrogram = Resample = None\n",
+    "sentencepiece.py": "SentencePieceProcessor = None\n",
+    "sphn.py": "",
+    "bitsandbytes.py": "",
+}
+"""Empty modules for what the peers import and what is measured does not use: file -> text."""
 Job = Callable[[], Any]
 
 
@@ -44,7 +52,7 @@ def main() -> None:
     if options.family:
         print(json.dumps(worker(options)))
         return
-    make_peers(options.peers)
+    make_peers(options.peers, PACKAGES, STUBS)
     results = []
     for family in options.families:
         for threads in options.threads:
@@ -72,36 +80,6 @@ def arguments() -> argparse.Namespace:
     if not options.family and not options.peers:
         parser.error("give --peers FOLDER, where the environment of the peers is or shall be made")
     return options
-
-
-def make_peers(folder: Path) -> None:
-    """Make the environment of the peers, which sees the packages of this one after its own."""
-    if (folder / "ready").exists():
-        return
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    python = folder / "bin" / "python"
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps"]
-    subprocess.run([*install, *PACKAGES], check=True)
-    packages = folder / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
-    (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    write_stubs(packages)
-    (folder / "ready").touch()
-
-
-def write_stubs(packages: Path) -> None:
-    """Write empty modules for what the peers import and what is measured does not use."""
-    stubs = {
-        "torchaudio/__init__.py": "from torchaudio import functional, transforms\n",
-        "torchaudio/functional/__init__.py": "",
-        "torchaudio/functional/functional.py": "_hz_to_mel = _mel_to_hz = None\n",
-        "torchaudio/transforms.py": "MelSpectrogram = Resample = None\n",
-        "sentencepiece.py": "SentencePieceProcessor = None\n",
-        "sphn.py": "",
-        "bitsandbytes.py": "",
-    }
-    for name, text in stubs.items():
-        (packages / name).parent.mkdir(exist_ok=True)
-        (packages / name).write_text(text)
 
 
 def run(options: argparse.Namespace, family: str, threads: int) -> list[dict[str, Any]]:

@@ -1,9 +1,35 @@
-"""What the benchmarks have in common: how a peer's process is started."""
+"""What the benchmarks share: the environment of the peers, and how a process of theirs is started."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+
+def make_peers(folder: Path, packages: Sequence[str], stubs: Mapping[str, str] | None = None) -> None:
+    """Make the environment of the peers, which sees the packages of this one after its own.
+
+    Args:
+        folder: where it is or shall be.
+        packages: what pip installs, without what they require.
+        stubs: modules to write, file -> text.
+    """
+    if (folder / "ready").exists():
+        return
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps"]
+    subprocess.run([*install, *packages], check=True)
+    place = folder / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
+    (place / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    for name, text in (stubs or {}).items():
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_text(text)
+    (folder / "ready").touch()
 
 
 def environment(threads: int, *, fast_faiss: bool = False) -> dict[str, str]:

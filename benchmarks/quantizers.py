@@ -19,7 +19,6 @@ import json
 import statistics
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,7 +27,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from peers import environment, has_avx512
+from peers import environment, has_avx512, make_peers
 
 PACKAGES = ["faiss-cpu", "vector-quantize-pytorch", "einops", "einx", "frozendict", "loguru", "packaging"]
 PACKAGES += ["torch-einops-utils", "wrapt"]
@@ -49,7 +48,7 @@ def main() -> None:
     if options.side:
         serve(options)
         return
-    make_peers(options.peers)
+    make_peers(options.peers, PACKAGES)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         truth = write_data(folder, options)
@@ -81,19 +80,6 @@ def arguments() -> argparse.Namespace:
     if not options.side and not options.peers:
         parser.error("give --peers FOLDER, where the environment of the peers is or shall be made")
     return options
-
-
-def make_peers(folder: Path) -> None:
-    """Make the environment of the peers, which sees the packages of this one after its own."""
-    if (folder / "ready").exists():
-        return
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    python = folder / "bin" / "python"
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps"]
-    subprocess.run([*install, *PACKAGES], check=True)
-    packages = folder / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
-    (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    (folder / "ready").touch()
 
 
 def write_data(folder: Path, options: argparse.Namespace) -> np.ndarray:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from audiotokens.nn.block import Block, Reach, State, concat_time
-from audiotokens.nn.kernels import applies, can_convolve, convolve, convolve_transposed
+from audiotokens.nn.kernels import applies, can_convolve, convolve, convolve_transposed, shifted_products
 
 
 def centered(kernel: int, *, stride: int = 1, dilation: int = 1) -> int:
@@ -138,10 +138,7 @@ class _ShiftedTaps(torch.autograd.Function):
         ctx.save_for_backward(x, taps)
         ctx.dilation = dilation
         frames = x.shape[1] - (taps.shape[0] - 1) * dilation
-        y = x[:, :frames] * taps[0]
-        for tap in range(1, taps.shape[0]):
-            y.addcmul_(x[:, tap * dilation : tap * dilation + frames], taps[tap])
-        return y
+        return shifted_products(x, taps, frames, dilation=dilation)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:

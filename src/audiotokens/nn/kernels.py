@@ -45,7 +45,7 @@ def convolve(conv: nn.Conv1d, x: Tensor) -> Tensor:
         strides, dilations = (1, stride), (1, dilation)
         return nn.functional.conv2d(picture, weight, conv.bias, strides, 0, dilations, conv.groups)[:, :, 0]
     if conv.groups > 1:
-        y = _depthwise(rows, taps, frames, stride, dilation)
+        y = shifted_products(rows, taps, frames, stride=stride, dilation=dilation)
         y = y if conv.bias is None else y.add_(conv.bias)
     else:
         y = rows.new_empty(batch, frames, conv.out_channels)
@@ -55,8 +55,8 @@ def convolve(conv: nn.Conv1d, x: Tensor) -> Tensor:
     return y.mT
 
 
-def _depthwise(x: Tensor, taps: Tensor, frames: int, stride: int, dilation: int) -> Tensor:
-    """One kernel for each channel: `[B, T, C]` to `[B, n, C]` with taps `[k, 1, C]`."""
+def shifted_products(x: Tensor, taps: Tensor, frames: int, *, stride: int = 1, dilation: int = 1) -> Tensor:
+    """One kernel for each channel: `[B, T, C]` to `[B, n, C]` with n frames, taps `[k, C]` or `[k, 1, C]`."""
     reach = (frames - 1) * stride + 1
     y = x[:, :reach:stride] * taps[0]
     for tap in range(1, len(taps)):
