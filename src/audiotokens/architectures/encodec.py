@@ -36,6 +36,7 @@ from audiotokens.architectures.seanet import (
     place_biases,
     seanet_decoder,
     seanet_encoder,
+    seanet_of_transformers,
     seanet_rules,
 )
 from audiotokens.audio import WaveformLike
@@ -516,23 +517,10 @@ def _from_transformers(arguments: Mapping[str, Any]) -> EncodecConfig:
     given = from_dict(_TransformersArguments, own, where="config.json")
     if given.codebook_dim not in (None, given.hidden_size):
         raise ConfigError(f"codebook_dim is {given.codebook_dim}, expected hidden_size, {given.hidden_size}")
-    seanet = SEANetConfig(
-        channels=given.audio_channels,
-        dimension=given.hidden_size,
-        filters=given.num_filters,
-        ratios=given.upsampling_ratios,
-        residual_layers=given.num_residual_layers,
-        kernel=given.kernel_size,
-        last_kernel=given.last_kernel_size,
-        residual_kernel=given.residual_kernel_size,
-        dilation_base=given.dilation_growth_rate,
-        compress=given.compress,
-        causal=given.use_causal_conv,
-        pad_mode=given.pad_mode,
-        true_skip=not given.use_conv_shortcut,
+    seanet = replace(
+        seanet_of_transformers(given),
         norm="time_group_norm" if given.norm_type == "time_group_norm" else "none",
         lstm_layers=given.num_lstm_layers,
-        trim_right_ratio=given.trim_right_ratio,
     )
     bits = math.ceil(math.log2(given.codebook_size))
     frame_rate = math.ceil(given.sampling_rate / seanet.hop)

@@ -31,6 +31,7 @@ from audiotokens.architectures.seanet import (
     place_biases,
     seanet_decoder,
     seanet_encoder,
+    seanet_of_transformers,
     seanet_rules,
 )
 from audiotokens.codec import Codec, Parts
@@ -431,23 +432,7 @@ def _from_transformers(arguments: Mapping[str, Any]) -> MimiConfig:
         raise ConfigError(
             f"codebook_dim is {given.codebook_dim}, expected vector_quantization_hidden_dimension, {dim}"
         )
-    seanet = SEANetConfig(
-        channels=given.audio_channels,
-        dimension=given.hidden_size,
-        filters=given.num_filters,
-        ratios=given.upsampling_ratios,
-        residual_layers=given.num_residual_layers,
-        kernel=given.kernel_size,
-        last_kernel=given.last_kernel_size,
-        residual_kernel=given.residual_kernel_size,
-        dilation_base=given.dilation_growth_rate,
-        compress=given.compress,
-        causal=given.use_causal_conv,
-        pad_mode=given.pad_mode,
-        true_skip=not given.use_conv_shortcut,
-        lstm_layers=0,
-        trim_right_ratio=given.trim_right_ratio,
-    )
+    seanet = seanet_of_transformers(given)
     heads, keys, groups = given.num_attention_heads, given.num_key_value_heads, given.upsample_groups
     # transformers rounds the rate of its encoder up to whole steps per second, and the stride down.
     steps = math.ceil(given.sampling_rate / seanet.hop)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -323,3 +323,24 @@ class SEANetArguments:
             lstm_layers=self.lstm,
             trim_right_ratio=decoder.trim_right_ratio,
         )
+
+
+def seanet_of_transformers(given: Any) -> SEANetConfig:
+    """SEANet from the names that EnCodec and Mimi share in transformers; without an LSTM."""
+    return SEANetConfig(
+        channels=given.audio_channels,
+        dimension=given.hidden_size,
+        filters=given.num_filters,
+        ratios=given.upsampling_ratios,
+        residual_layers=given.num_residual_layers,
+        kernel=given.kernel_size,
+        last_kernel=given.last_kernel_size,
+        residual_kernel=given.residual_kernel_size,
+        dilation_base=given.dilation_growth_rate,
+        compress=given.compress,
+        causal=given.use_causal_conv,
+        pad_mode=given.pad_mode,
+        true_skip=not given.use_conv_shortcut,
+        lstm_layers=0,
+        trim_right_ratio=given.trim_right_ratio,
+    )

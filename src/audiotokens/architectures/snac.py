@@ -17,12 +17,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Self
-
-from torch import Tensor
 
 from audiotokens.architectures.dac import (
     QUANTIZER_RULES,
@@ -34,7 +32,7 @@ from audiotokens.architectures.dac import (
     up,
 )
 from audiotokens.architectures.reference import Reference, Shapes
-from audiotokens.codec import Codec, Codes, Parts
+from audiotokens.codec import Codec, Parts
 from audiotokens.config import from_dict
 from audiotokens.errors import ConfigError
 from audiotokens.nn.block import Block, Residual, Sequential
@@ -196,11 +194,6 @@ class SNACCodec(Codec):
     @property
     def frames_per_hop(self) -> int:
         return max(self.config.quantizer.strides)
-
-    def dequantize(self, streams: Mapping[str, Tensor]) -> Tensor:
-        parts = tuple(streams[stream.name] for stream in self.spec.streams if stream.name in streams)
-        decode: Callable[[Codes], Tensor] = self.quantizer.decode  # type: ignore[assignment]
-        return decode(parts)
 
     def make_noisy(self, seed: int | None) -> Self:
         """Decode with the noise of a seed, or without noise (None). Returns self."""

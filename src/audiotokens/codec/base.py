@@ -167,7 +167,7 @@ class Codec(StoredModel, Tokenizer):
     def dequantize(self, streams: Mapping[str, Tensor]) -> Tensor:
         """Return the latents `[B, D, T]` of codes `[B, K, T]` by stream."""
         parts = tuple(streams[stream.name] for stream in self.spec.streams if stream.name in streams)
-        if len(set(self._rates.values())) == 1:
+        if not self.quantizer.several_rates:
             return self.quantizer.decode(torch.cat(parts, 1))
         decode: Callable[[Codes], Tensor] = self.quantizer.decode  # type: ignore[assignment]
         return decode(parts)

@@ -63,6 +63,8 @@ class Quantizer(nn.Module, ABC):
     config_class: ClassVar[type[QuantizerConfig]]
     label: ClassVar[str]
     """What the surveys call it, such as "RVQ"."""
+    several_rates: ClassVar[bool] = False
+    """Whether codes are a tuple, one `[B, K_i, T_i]` for each rate."""
 
     def __init__(self, dim: int, config: QuantizerConfig) -> None:
         super().__init__()

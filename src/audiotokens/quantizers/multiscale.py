@@ -69,6 +69,7 @@ class MultiscaleQuantizer(Quantizer):
 
     config_class: ClassVar[type[QuantizerConfig]] = MultiscaleConfig
     label = "MSRVQ"
+    several_rates = True
 
     def __init__(self, dim: int, config: MultiscaleConfig) -> None:
         super().__init__(dim, config)
