@@ -222,6 +222,7 @@ def test_arguments_of_both_kinds_mean_the_same() -> None:
     transformers = {
         "model_type": "dac",
         "sampling_rate": 44100,
+        "_name_or_path": "descript/dac_44khz",
         "transformers_version": "4.44",
         "quantizer_dropout": 0,
     }

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from audiotokens.architectures.reference import Reference, Shapes, Tensors
+from audiotokens.architectures.reference import TRANSFORMERS_BOOKKEEPING, Reference, Shapes, Tensors
 from audiotokens.codec import Codec, Parts
 from audiotokens.config import from_dict
 from audiotokens.errors import AudioError, ConfigError
@@ -287,10 +287,6 @@ class _Transformers:
     hop_length: int | None = None
 
 
-_BOOKKEEPING = {"architectures", "model_type", "transformers_version", "torch_dtype", "dtype"}
-"""Keys of every configuration in transformers that say nothing about the model."""
-
-
 def read_config(arguments: Mapping[str, Any]) -> DACConfig:
     """Configuration from the original's constructor arguments, or from transformers' `DacConfig`.
 
@@ -300,7 +296,7 @@ def read_config(arguments: Mapping[str, Any]) -> DACConfig:
         ConfigError: an unknown or ill-typed key, or values that contradict each other.
     """
     if "encoder_hidden_size" in arguments or arguments.get("model_type") == "dac":
-        kept = {name: value for name, value in arguments.items() if name not in _BOOKKEEPING}
+        kept = {name: value for name, value in arguments.items() if name not in TRANSFORMERS_BOOKKEEPING}
         found = from_dict(_Transformers, kept, where="config of transformers")
         upsampling = found.upsampling_ratios or found.downsampling_ratios[::-1]
         original = _Original(

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from audiotokens.architectures.reference import Reference, Shapes, Tensors
+from audiotokens.architectures.reference import TRANSFORMERS_BOOKKEEPING, Reference, Shapes, Tensors
 from audiotokens.architectures.seanet import (
     SEANetArguments,
     SEANetConfig,
@@ -460,17 +460,6 @@ class _TransformersArguments:
     use_conv_shortcut: bool = True
 
 
-# What transformers writes about itself beside a model's own keys.
-_BOOKKEEPING = (
-    "_name_or_path",
-    "architectures",
-    "dtype",
-    "model_type",
-    "torch_dtype",
-    "transformers_version",
-)
-
-
 def read_config(arguments: Mapping[str, Any]) -> EncodecConfig:
     """Read the arguments of the original's modules, or the `config.json` of transformers.
 
@@ -513,7 +502,7 @@ def _from_transformers(arguments: Mapping[str, Any]) -> EncodecConfig:
     kind = arguments.get("model_type", "encodec")
     if kind != "encodec":
         raise ConfigError(f'model_type is "{kind}", expected "encodec"')
-    own = {key: value for key, value in arguments.items() if key not in _BOOKKEEPING}
+    own = {key: value for key, value in arguments.items() if key not in TRANSFORMERS_BOOKKEEPING}
     given = from_dict(_TransformersArguments, own, where="config.json")
     if given.codebook_dim not in (None, given.hidden_size):
         raise ConfigError(f"codebook_dim is {given.codebook_dim}, expected hidden_size, {given.hidden_size}")

@@ -10,6 +10,10 @@ from torch import Tensor
 
 Tensors = Mapping[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
+TRANSFORMERS_BOOKKEEPING = frozenset(
+    ("_name_or_path", "architectures", "dtype", "model_type", "torch_dtype", "transformers_version")
+)
+"""Keys of every configuration of transformers that say nothing about the model."""
 
 
 def _unchanged(tensors: Tensors, config: Any) -> Tensors:
