@@ -125,14 +125,24 @@ def test_reach_is_what_a_step_reads() -> None:
 
 
 @torch.no_grad()
-def test_the_state_stops_growing() -> None:
+def test_the_state_has_one_size() -> None:
     block = Attention(BASE)
     state = block.initial_state(1, like=torch.zeros(0))
-    kept = []
     for steps in (2, 0, 1, 7, 1, 30, 2):
         _, state = block.step(torch.zeros(1, 16, steps), state)
-        kept.append(state[0].shape[2])
-    assert kept == [2, 2, 3, 4, 4, 4, 4]
+        assert state[0].shape[2] == 4
+
+
+@torch.no_grad()
+def test_streams_of_other_ages_share_a_call() -> None:
+    block = Attention(BASE)
+    x = torch.randn(2, 16, 9)
+    _, old = block.step(x[:1, :, :3], block.initial_state(1, like=x))
+    young = block.initial_state(1, like=x)
+    state = tuple(torch.cat(pair) for pair in zip(old, young))
+    y, _ = block.step(torch.cat([x[:1, :, 3:], x[1:, :, :6]]), state)
+    expected = torch.cat([block(x[:1])[..., 3:], block(x[1:, :, :6])])
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-6)
 
 
 @torch.no_grad()
@@ -141,8 +151,8 @@ def test_long_streams_lose_no_digits() -> None:
     keys, values, count = block.initial_state(2, like=torch.zeros(0))
     x = torch.randn(2, 16, 9)
     # Two streams of a batch, which may have begun at different times.
-    late = count + torch.tensor([10**8, 3])
-    torch.testing.assert_close(block.step(x, (keys, values, late))[0], block(x), rtol=0, atol=1e-6)
+    _, late = block.step(x[..., :4], (keys, values, count + torch.tensor([10**8, 0])))
+    torch.testing.assert_close(block.step(x[..., 4:], late)[0], block(x)[..., 4:], rtol=0, atol=1e-6)
 
 
 @torch.no_grad()

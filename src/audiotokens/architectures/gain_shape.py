@@ -231,16 +231,18 @@ class NoisyShapes(Block):
         self.register_buffer("table", noise_table(len(weights)), persistent=False)
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
-        return (torch.zeros(1, dtype=torch.long, device=like.device),)
+        return (torch.zeros(batch, dtype=torch.long, device=like.device),)
 
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
         (count,) = state
         bands, hop = self.spread.shape
         frames = x.mT
         levels = torch.exp((frames[..., hop + bands :] - 2).clamp(max=3) @ self.spread.to(x.dtype))
-        number = count + torch.arange(x.shape[2], device=x.device)
-        fixed = self.table[number % NOISE_FRAMES].to(x.dtype)
-        noise = torch.randn_like(levels) if self.training else fixed
+        if self.training:
+            noise = torch.randn_like(levels)
+        else:
+            number = count[:, None] + torch.arange(x.shape[2], device=x.device)
+            noise = self.table[number % NOISE_FRAMES].to(x.dtype)
         shapes = frames[..., :hop] + levels * noise
         return torch.cat([shapes, frames[..., hop : hop + bands]], 2).mT, (count + x.shape[2],)
 
@@ -249,13 +251,13 @@ class LeadingFrame(Pointwise):
     """Put one zero frame before the first: the MDCT needs one frame more than there are hops of signal."""
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
-        return (like.new_zeros(1),)
+        return (like.new_zeros(batch, 1),)
 
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
         (pending,) = state
-        if pending.shape[0] and x.shape[2]:
+        if pending.shape[1] and x.shape[2]:
             zero = torch.zeros_like(x[..., :1])
-            return concat_time(zero, x), (pending[:0],)
+            return concat_time(zero, x), (pending[:, :0],)
         return x, state
 
     @property

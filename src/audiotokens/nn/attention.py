@@ -9,8 +9,9 @@ t attends to the W steps t - W + 1 .. t:
 
 The state holds the W - 1 last keys, rotated, their values, and the number of steps so far. With those of the
 n steps of a piece, that is what the first of these steps reads, and the last. (A ring of W keys would lose
-the oldest that the first one reads.) Positions count on without end, and angles are computed in float64, so
-that no digits are lost in long streams.
+the oldest that the first one reads.) From the start the state has its full size, so that streams of any age
+go through one call: keys that no step has given are zero, and masked. Positions count on without end, and
+angles are computed in float64, so that no digits are lost in long streams.
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ class Attention(Block):
         return Reach(past=math.inf if self.config.window is None else self.config.window - 1)
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
-        empty = like.new_zeros(batch, self.key_heads, 0, self.head_width)
+        kept = (self.config.window or 1) - 1
+        empty = like.new_zeros(batch, self.key_heads, kept, self.head_width)
         return empty, empty, torch.zeros(batch, dtype=torch.long, device=like.device)
 
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
@@ -147,7 +149,7 @@ class Attention(Block):
         count = state[2]
         query, key = self._rotated(query, count), self._rotated(key, count)
         keys, values = torch.cat([state[0], key], 2), torch.cat([state[1], value], 2)
-        y: Tensor = self.output(self._attend(query, keys, values).transpose(1, 2).flatten(2))
+        y: Tensor = self.output(self._attend(query, keys, values, count).transpose(1, 2).flatten(2))
         window = self.config.window
         start = 0 if window is None else max(keys.shape[2] - window + 1, 0)
         return y.mT, (keys[:, :, start:], values[:, :, start:], count + x.shape[2])
@@ -159,17 +161,21 @@ class Attention(Block):
         positions = count[:, None, None] + torch.arange(vectors.shape[2], device=count.device)
         return rotate(vectors, positions, base=self.config.rotary_base, layout=self.config.rotary)
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Outputs `[B, H, n, d]` of the last n steps, of P + n keys and values `[B, H', P + n, d]`."""
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, count: Tensor) -> Tensor:
+        """Outputs `[B, H, n, d]` of the last n steps, of P + n keys and values `[B, H', P + n, d]`.
+
+        The last `count` `[B]` of the P keys are those of steps.
+        """
         if self.key_heads != self.heads:
             keys = keys.repeat_interleave(self.heads // self.key_heads, 1)
             values = values.repeat_interleave(self.heads // self.key_heads, 1)
+        absent = keys.shape[2] - query.shape[2] - count
         parts = [
             functional.scaled_dot_product_attention(
                 query[:, :, start : start + size],
                 keys[:, :, first:end],
                 values[:, :, first:end],
-                attn_mask=self._mask(size, end - first, query.device),
+                attn_mask=self._mask(size, end - first, absent - first),
             )
             for start, size, first, end in self._pieces(query.shape[2], keys.shape[2])
         ]
@@ -183,11 +189,17 @@ class Attention(Block):
             end = total - steps + start + size
             yield start, size, max(end - size - window + 1, 0), end
 
-    def _mask(self, size: int, keys: int, device: torch.device) -> Tensor | None:
-        """Which of the keys `[size, keys]` each of as many last steps reads; None: all of them."""
-        window = self.config.window or keys
-        if size == 1 and keys <= window:
+    def _mask(self, size: int, keys: int, absent: Tensor) -> Tensor | None:
+        """Which of the keys `[B, 1, size, keys]` each of as many last steps reads; None: all of them.
+
+        The first `absent` `[B]` keys are those of no step.
+        """
+        window = self.config.window
+        if size == 1 and window is None:
             return None
-        steps = torch.arange(keys, device=device)
+        steps = torch.arange(keys, device=absent.device)
+        given = steps >= absent[:, None, None, None]
+        if size == 1 and keys == window:
+            return given
         distance = steps[keys - size :, None] - steps
-        return (distance >= 0) & (distance < window)
+        return given & (distance >= 0) & (distance < (window or keys))

@@ -161,8 +161,8 @@ class OverlapAdd(Block):
 
     T frames become T hop - trim samples: the first `lookahead` samples of the sum are dropped, and the
     surplus at the end, of which a negative trim keeps something. A subclass makes the samples in
-    `synthesize`. The state is the tail that frames still to come add to, and a tensor as long as the samples
-    still to be dropped.
+    `synthesize`. The state is the tail that frames still to come add to, and a tensor `[B, n]` as long as the
+    samples still to be dropped.
     """
 
     def __init__(self, outputs: int, *, span: int, hop: int, lookahead: int = 0, trim: int = 0) -> None:
@@ -188,7 +188,7 @@ class OverlapAdd(Block):
         return (lengths * self.hop - self.trim).clamp(min=0)
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
-        return like.new_zeros(batch, self.outputs, self.span - self.hop), like.new_zeros(self.lookahead)
+        return like.new_zeros(batch, self.outputs, self.span - self.hop), like.new_zeros(batch, self.lookahead)
 
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
         tail, to_drop = state
@@ -204,8 +204,8 @@ class OverlapAdd(Block):
         ready, tail = y[..., : frames * self.hop], y[..., frames * self.hop :]
         if final:
             ready = concat_time(ready, tail[..., : self.lookahead - self.trim])
-        dropped = min(to_drop.shape[0], ready.shape[2])
-        return ready[..., dropped:], (tail, to_drop[dropped:])
+        dropped = min(to_drop.shape[1], ready.shape[2])
+        return ready[..., dropped:], (tail, to_drop[:, dropped:])
 
     def synthesize(self, x: Tensor) -> Tensor:
         """Map n frames `[B, C, n]` to their sum `[B, outputs, (n - 1) * hop + span]`."""

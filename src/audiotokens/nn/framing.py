@@ -18,14 +18,14 @@ class WholeFrames(Block):
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
         # As long as the samples beyond the last whole frame.
-        return (like.new_zeros(0),)
+        return (like.new_zeros(batch, 0),)
 
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
-        over = (state[0].shape[0] + x.shape[2]) % self.hop
+        over = (state[0].shape[1] + x.shape[2]) % self.hop
         missing = -over % self.hop + self.beyond
         if final and missing:
             x = concat_time(x, x.new_zeros(*x.shape[:2], missing))
-        return x, (x.new_zeros(over),)
+        return x, (x.new_zeros(x.shape[0], over),)
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         return -(-lengths // self.hop) * self.hop + self.beyond

@@ -29,7 +29,7 @@ class NoiseBlock(Block):
         self.layer, self.seed = layer, seed
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
-        return (torch.zeros(1, dtype=torch.long, device=like.device),)
+        return (torch.zeros(batch, dtype=torch.long, device=like.device),)
 
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
         (count,) = state
@@ -39,7 +39,7 @@ class NoiseBlock(Block):
         if self.training:
             noise = torch.randn(x.shape[0], 1, frames, dtype=x.dtype, device=x.device)
         else:
-            noise = self.noise(int(count), frames).to(x)
+            noise = torch.stack([self.noise(start, frames) for start in count.tolist()])[:, None].to(x)
         return torch.addcmul(x, noise, self.linear(x)), (count + frames,)
 
     def noise(self, start: int, count: int) -> Tensor:

@@ -26,7 +26,7 @@ class PaddedConv1d(Block):
     """Convolution `[B, inputs, T]` to `[B, outputs, ceil(T / stride)]`.
 
     The state is the samples from those on that windows to come and the padding at the end may read, and a
-    tensor as long as the part of them that no window to come reads.
+    tensor `[B, n]` as long as the part of them that no window to come reads.
 
     Args:
         inputs: channels of the input.
@@ -81,11 +81,11 @@ class PaddedConv1d(Block):
         return self.left + max(self.left + 1, self.right + self.stride)
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
-        return like.new_zeros(batch, self.conv.in_channels, 0), like.new_zeros(0)
+        return like.new_zeros(batch, self.conv.in_channels, 0), like.new_zeros(batch, 0)
 
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
         held, done = state
-        x, read = concat_time(held, x), done.shape[0]
+        x, read = concat_time(held, x), done.shape[1]
         started = held.shape[2] > self._waiting
         if not started and (x.shape[2] > self._waiting or (final and x.shape[2])):
             x, started = self._with_beginning(x), True
@@ -100,7 +100,7 @@ class PaddedConv1d(Block):
         following = read + frames * self.stride
         y = self._convolve(x[..., read : following - self.stride + self.span] if frames else x[..., :0])
         start = min(max(x.shape[2] - self._kept, 0), following)
-        return y, (x[..., start:], x.new_zeros(following - start))
+        return y, (x[..., start:], x.new_zeros(x.shape[0], following - start))
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         if lengths is None or self.span == 1:

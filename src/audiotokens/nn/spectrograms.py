@@ -68,11 +68,11 @@ class LogMel(Block):
         return (padded - self.n_fft) // self.hop + 1
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
-        return like.new_zeros(batch, 1, 0), like.new_zeros(0)
+        return like.new_zeros(batch, 1, 0), like.new_zeros(batch, 0)
 
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
         held, done = state
-        x, read = concat_time(held, x), done.shape[0]
+        x, read = concat_time(held, x), done.shape[1]
         if held.shape[2] < self.min_samples:
             if final:
                 x = functional.pad(x, (0, max(self.min_samples - x.shape[2], 0)))
@@ -87,7 +87,7 @@ class LogMel(Block):
         y = self._analyzed(x[..., read : following - self.hop + self.n_fft] if frames else x[..., :0])
         kept = max(2 * self.margin + 1, self.min_samples)
         start = min(x.shape[2] - kept, following)
-        return y, (x[..., start:], x.new_zeros(following - start))
+        return y, (x[..., start:], x.new_zeros(x.shape[0], following - start))
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         if lengths is None:
