@@ -18,6 +18,7 @@ from audiotokens.vocoder import Synthesizer
 
 if TYPE_CHECKING:
     from audiotokens.codec import Codec, StoredModel
+    from audiotokens.codec.base import Codes
     from audiotokens.codec.vocoder import NetVocoder
 
 
@@ -28,13 +29,13 @@ class _NetSession:
         if net.unbounded:
             raise NotOfferedError(f"{model.spec.name} reads whole recordings, because of {net.unbounded}")
         self._model = model
-        self._state: State = net.initial_state(1, like=like)
+        self.state: State = net.initial_state(1, like=like)
         self._counters = {"received": 0, "returned": 0, "finished": 0}
 
     def save(self) -> bytes:
         from safetensors.torch import save as serialize
 
-        tensors = {f"state.{index}": tensor.clone().contiguous() for index, tensor in enumerate(self._state)}
+        tensors = {f"state.{index}": tensor.clone().contiguous() for index, tensor in enumerate(self.state)}
         metadata = {name: str(value) for name, value in self._counters.items()}
         return serialize(
             tensors, {**metadata, "session": type(self).__name__, "fingerprint": self._model.fingerprint}
@@ -49,7 +50,7 @@ class _NetSession:
                 f"the saved state is of {found[0]} {str(found[1])[:8]}, "
                 f"this is {expected[0]} {expected[1][:8]}: restore it where it came from"
             )
-        self._state = tuple(tensors[f"state.{i}"].to(self._model.device) for i in range(len(tensors)))
+        self.state = tuple(tensors[f"state.{i}"].to(self._model.device) for i in range(len(tensors)))
         self._counters = {name: int(metadata[name]) for name in self._counters}
 
     def fork(self) -> Self:
@@ -70,14 +71,18 @@ class CodecEncoder(_NetSession, Encoder):
         self._codec, self._books = codec, num_codebooks
 
     def push(self, chunk: WaveformLike) -> Tokens | None:
+        tokens = self._advance(self.checked(chunk), final=False)
+        return tokens if tokens.num_samples else None
+
+    def checked(self, chunk: WaveformLike) -> np.ndarray:
+        """Return a chunk as float32 `[C, T]`, after checking that the session can take it."""
         self._check_open()
         samples = as_waveform(chunk)
         if samples.shape[0] != self._codec.spec.channels:
             raise AudioError(
                 f"the chunk has {samples.shape[0]} channels, expected {self._codec.spec.channels}"
             )
-        tokens = self._advance(samples, final=False)
-        return tokens if tokens.num_samples else None
+        return samples
 
     def finish(self) -> Tokens:
         self._check_open()
@@ -86,24 +91,38 @@ class CodecEncoder(_NetSession, Encoder):
         self._counters["finished"] = 1
         return self._advance(np.zeros((self._codec.spec.channels, 0), np.float32), final=True)
 
-    @torch.inference_mode()
     def _advance(self, samples: np.ndarray, *, final: bool) -> Tokens:
+        x = self.received(samples, final=final)
+        codes, frames, self.state = self.step(x, self.state, final=final)
+        return self.returned(codes, frames, final=final)
+
+    # The three parts of a step; sessions whose pieces and states have equal shapes can share the second one.
+
+    def received(self, samples: np.ndarray, *, final: bool) -> Tensor:
+        """Count samples `[C, T]`, and return them as the net's next piece `[1, C, T']`."""
         codec = self._codec
         # A stream shorter than the model's minimum is padded like a whole recording.
-        missing = codec.spec.min_samples - self._counters["received"] if final else 0
-        received = self._counters["received"] = self._counters["received"] + samples.shape[1]
+        missing = codec.spec.min_samples - self._counters["received"] - samples.shape[1] if final else 0
+        self._counters["received"] += samples.shape[1]
         if missing > 0:
             samples = np.pad(samples, ((0, 0), (0, missing)))
-        x = codec.sample_waveform.new_tensor(samples)[None]
-        latents, self._state = codec.encoder_net.step(x, self._state, final=final)
-        streams = codec.code_streams(codec.quantize(latents, self._books))
-        before = self._counters["returned"]
+        return codec.sample_waveform.new_tensor(samples)[None]
+
+    @torch.inference_mode()
+    def step(self, x: Tensor, state: State, *, final: bool) -> tuple[Codes, int, State]:
+        """Map pieces `[B, C, T]` of streams, with their states; return codes, latent frames and states."""
+        latents, state = self._codec.encoder_net.step(x, state, final=final)
+        return self._codec.quantize(latents, self._books), latents.shape[2], state
+
+    def returned(self, codes: Codes, frames: int, *, final: bool) -> Tokens:
+        """Count latent frames, and return their codes, of a batch of 1, as tokens."""
+        codec = self._codec
+        received, before = self._counters["received"], self._counters["returned"]
         hop = int(codec.spec.hop)
-        hops = -(-latents.shape[2] // codec.frames_per_hop)
-        frames = self._counters["returned"] = before + hops
-        num_samples = (received if final else frames * hop) - before * hop
+        hops = self._counters["returned"] = before + -(-frames // codec.frames_per_hop)
+        num_samples = (received if final else hops * hop) - before * hop
         source = Source(codec.spec.sample_rate, num_samples, codec.spec.channels)
-        return codec.make_tokens(streams, {}, num_samples, source)
+        return codec.make_tokens(codec.code_streams(codes), {}, num_samples, source)
 
 
 class CodecDecoder(_NetSession, Decoder):
@@ -115,23 +134,41 @@ class CodecDecoder(_NetSession, Decoder):
         self._counters["codebooks"] = codec.spec.check_prefix(num_codebooks)
 
     def push(self, tokens: Tokens) -> np.ndarray:
-        self._check_open()
-        tokens = self._codec.checked(tokens, self._books)
-        self._counters["codebooks"] = tokens.num_codebooks
-        latents = self._codec.dequantize(self._codec.code_tensors(tokens))
-        return self._advance(latents, tokens.num_samples, final=False)
+        return self._advance(self.received(tokens), final=False)
 
     def finish(self) -> np.ndarray:
         self._check_open()
         self._counters["finished"] = 1
         nothing = torch.zeros(1, self._codec.quantizer.dim, 0, device=self._codec.device)
-        return self._advance(nothing, 0, final=True)
+        return self._advance(nothing, final=True)
+
+    def _advance(self, latents: Tensor, *, final: bool) -> np.ndarray:
+        waveform, self.state = self.step(latents, self.state, final=final)
+        return self.returned(waveform, final=final)
+
+    @property
+    def net(self) -> Block:
+        """The net that decodes tokens of as many books as came last."""
+        return self._codec.decoder_for(self._counters["codebooks"])
+
+    # The three parts of a step, as those of the encoder.
 
     @torch.inference_mode()
-    def _advance(self, latents: Tensor, num_samples: int, *, final: bool) -> np.ndarray:
-        net = self._codec.decoder_for(self._counters["codebooks"])
-        waveform, self._state = net.step(latents, self._state, final=final)
-        self._counters["received"] += num_samples
+    def received(self, tokens: Tokens) -> Tensor:
+        """Check and count tokens, and return their latents `[1, D, T]`."""
+        self._check_open()
+        tokens = self._codec.checked(tokens, self._books)
+        self._counters["codebooks"] = tokens.num_codebooks
+        self._counters["received"] += tokens.num_samples
+        return self._codec.dequantize(self._codec.code_tensors(tokens))
+
+    @torch.inference_mode()
+    def step(self, latents: Tensor, state: State, *, final: bool) -> tuple[Tensor, State]:
+        """Map latents `[B, D, T]` of streams, with their states; return waveforms and states."""
+        return self.net.step(latents, state, final=final)
+
+    def returned(self, waveform: Tensor, *, final: bool) -> np.ndarray:
+        """Count a waveform `[1, C, T]`, cut it as the length rule says, and return it."""
         due = self._codec.spec.output_length(self._counters["received"])
         samples = waveform[0, :, : due - self._counters["returned"]].cpu().numpy()
         if final:
@@ -161,7 +198,7 @@ class NetSynthesizer(_NetSession, Synthesizer):
     @torch.inference_mode()
     def _advance(self, features: np.ndarray, *, final: bool) -> np.ndarray:
         x = self._vocoder.sample_features.new_tensor(features)[None]
-        waveform, self._state = self._vocoder.decoder_net.step(x, self._state, final=final)
+        waveform, self.state = self._vocoder.decoder_net.step(x, self.state, final=final)
         self._counters["received"] += features.shape[1]
         self._counters["returned"] += waveform.shape[2]
         return np.ascontiguousarray(waveform[0].cpu().numpy(), dtype=np.float32)
