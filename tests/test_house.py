@@ -29,7 +29,7 @@ GROUND = [
     ["config", "spec", "audio", "entropy", "cache"],
     ["streams", "splice", "tokens"],
     ["tokformat", "tokenfile"],
-    ["tokenizer", "vocoder", "published", "hub", "plugins", "download"],
+    ["tokenizer", "vocoder", "published", "hub", "plugins", "download", "recordings"],
     ["originals"],
     ["registry", "catalog", "engines"],
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,6 +29,9 @@ class Tokenizer(ABC):
     A subclass gives `spec`, `fingerprint`, `_encode` and `_decode`; checks, resampling, mixing, padding and
     the length rule live here. What it does not offer it leaves out and says so in its spec.
     """
+
+    block_seconds: ClassVar[int] = 1
+    """Length of the pieces in which long recordings are best pushed into a session."""
 
     @property
     @abstractmethod

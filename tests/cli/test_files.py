@@ -12,10 +12,10 @@ import pytest
 from click.testing import Result
 
 import audiotokens
+from audiotokens import tokenfile
 from audiotokens.cli import paths
-from audiotokens.cli.decode import _placed
 from audiotokens.errors import AudioTokensError
-from audiotokens.tokenfile import Span
+from audiotokens.tokenfile import Salvage, Span
 
 Run = Callable[..., Result]
 
@@ -126,11 +126,17 @@ def test_what_a_file_says_of_its_source_is_not_believed_blindly(folder: Path, pl
         assert waveform.shape[1] / rate == 3207 / 16000
 
 
-def test_intact_parts_that_lie_absurdly_late_are_refused(plugin: str) -> None:
+def test_intact_parts_that_lie_absurdly_late_are_refused(
+    folder: Path, plugin: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tokens = audiotokens.load(plugin).encode(np.zeros(100, np.float32), 16000)
+    tokens.save("a.tok")
     span = Span(1 << 40, (1 << 40) + 100, tokens)
-    with pytest.raises(AudioTokensError, match="too late to be joined"):
-        _placed([np.zeros((1, 100), np.float32)], [span], 16000)
+    late = Salvage((span,), (), (), (), span.end_sample, 16000)
+    monkeypatch.setattr(tokenfile, "read_tokens", lambda *_, **__: late)
+    refused = run("decode", "a.tok", "--salvage", "-o", "a.flac", code=2)
+    assert "too late to be joined" in refused.stderr
+    assert not Path("a.flac").exists()
 
 
 def found(*names: str) -> list[paths.Found]:

@@ -14,6 +14,7 @@ from audiotokens.audio.reading import (
 )
 from audiotokens.audio.waveforms import (
     RESAMPLER,
+    Resampler,
     Waveform,
     WaveformLike,
     as_waveform,
@@ -21,13 +22,14 @@ from audiotokens.audio.waveforms import (
     mix_to_channels,
     resample,
 )
-from audiotokens.audio.writing import write_audio
+from audiotokens.audio.writing import write_audio, write_blocks
 
 __all__ = [
     "AUDIO_SUFFIXES",
     "MEDIA_SUFFIXES",
     "RESAMPLER",
     "AudioInfo",
+    "Resampler",
     "Waveform",
     "WaveformLike",
     "as_waveform",
@@ -38,4 +40,5 @@ __all__ = [
     "read_blocks",
     "resample",
     "write_audio",
+    "write_blocks",
 ]

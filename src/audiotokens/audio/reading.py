@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from audiotokens.audio.decoders import AudioPath, display_name, open_audio
-from audiotokens.audio.waveforms import Waveform
+from audiotokens.audio.waveforms import Waveform, regrouped
 from audiotokens.errors import AudioError
 
 MEDIA_SUFFIXES = (
@@ -111,7 +111,7 @@ def read_audio(
             values += chunk.size
             _check_memory(path, values, memory_limit)
             pieces.append(chunk)
-        return _joined(pieces), file.sample_rate
+        return join_chunks(pieces), file.sample_rate
 
 
 def read_blocks(path: AudioPath, *, block_samples: int) -> Iterator[Waveform]:
@@ -135,23 +135,12 @@ def read_blocks(path: AudioPath, *, block_samples: int) -> Iterator[Waveform]:
 
 
 def _blocks(path: AudioPath, block_samples: int) -> Iterator[Waveform]:
-    pieces: list[Waveform] = []
-    missing = block_samples
     with open_audio(path) as file:
-        for chunk in file.chunks():
-            while len(chunk):
-                pieces.append(chunk[:missing])
-                missing -= len(pieces[-1])
-                chunk = chunk[len(pieces[-1]) :]
-                if not missing:
-                    yield _joined(pieces)
-                    pieces, missing = [], block_samples
-    if pieces:
-        yield _joined(pieces)
+        yield from regrouped((chunk.T for chunk in file.chunks()), block_samples)
 
 
-def _joined(pieces: list[Waveform]) -> Waveform:
-    """Join `[n, C]` pieces to `[C, T]`, emptying the list on the way to hold little more than one copy."""
+def join_chunks(pieces: list[Waveform]) -> Waveform:
+    """Join pieces `[n, C]` to `[C, T]`, emptying the list on the way to hold little more than one copy."""
     result = np.empty((pieces[0].shape[1], sum(map(len, pieces))), dtype=np.float32)
     position = result.shape[1]
     while pieces:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -119,6 +120,22 @@ def mix_to_channels(waveform: Waveform, channels: int) -> Waveform:
     )
 
 
+def regrouped(blocks: Iterable[Waveform], size: int) -> Iterator[Waveform]:
+    """Cut blocks `[C, N]` of any sizes into C-contiguous ones of `size` samples; the last may be shorter."""
+    held: list[Waveform] = []
+    missing = size
+    for block in blocks:
+        while block.shape[1]:
+            held.append(block[:, :missing])
+            block = block[:, held[-1].shape[1] :]
+            missing -= held[-1].shape[1]
+            if not missing:
+                yield np.ascontiguousarray(np.concatenate(held, axis=1))
+                held, missing = [], size
+    if held:
+        yield np.ascontiguousarray(np.concatenate(held, axis=1))
+
+
 def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform:
     """Change the rate of `[C, T]` with soxr VHQ, which adds no delay.
 
@@ -149,3 +166,57 @@ def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform
         )
         row[: len(made)] = made[:length]
     return result
+
+
+class Resampler:
+    """`resample` for a recording that comes block by block, in memory for one block.
+
+    soxr computes the same numbers however the samples are cut: joined, the results are bit for bit what
+    `resample` gives for the whole recording.
+
+    Args:
+        channels: number of channels C of all blocks.
+        source_rate: of the blocks, in Hz.
+        target_rate: of the results, in Hz.
+
+    Raises:
+        AudioError: a rate is outside 1,000 to 768,000 Hz.
+
+    Example:
+        >>> resampler = Resampler(1, 16000, 8000)
+        >>> parts = [resampler.push(np.zeros((1, 100), np.float32)) for _ in range(3)]
+        >>> np.concatenate([*parts, resampler.finish()], axis=1).shape
+        (1, 150)
+    """
+
+    def __init__(self, channels: int, source_rate: int, target_rate: int) -> None:
+        import soxr
+
+        self._rates = check_sample_rate(source_rate), check_sample_rate(target_rate)
+        self._channels = channels
+        self._streams = [
+            soxr.ResampleStream(source_rate, target_rate, 1, dtype="float32", quality="VHQ")
+            for _ in range(channels if source_rate != target_rate else 0)
+        ]
+        self._received = self._returned = 0
+
+    def push(self, block: Waveform) -> Waveform:
+        """Take the next samples `[C, N]`; return those at the target rate that are final, `[C, M]`."""
+        made = self._resampled(block, last=False) if self._streams else block
+        self._received += block.shape[1]
+        self._returned += made.shape[1]
+        return made
+
+    def finish(self) -> Waveform:
+        """End the recording and return the remaining samples `[C, M]`."""
+        source_rate, target_rate = self._rates
+        length = -(-self._received * target_rate // source_rate) - self._returned
+        result = np.zeros((self._channels, length), dtype=np.float32)
+        if self._streams:
+            rest = self._resampled(result[:, :0], last=True)[:, :length]
+            result[:, : rest.shape[1]] = rest
+        return result
+
+    def _resampled(self, block: Waveform, *, last: bool) -> Waveform:
+        channels = (np.ascontiguousarray(channel, dtype=np.float32) for channel in block)
+        return np.stack([s.resample_chunk(each, last=last) for s, each in zip(self._streams, channels)])

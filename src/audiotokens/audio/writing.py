@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import secrets
 import sys
-from collections.abc import Iterator
-from typing import BinaryIO, Literal
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,9 @@ import numpy.typing as npt
 from audiotokens.audio.decoders import AudioPath, display_name, reason
 from audiotokens.audio.waveforms import Waveform, WaveformLike, as_waveform, check_sample_rate
 from audiotokens.errors import AudioError
+
+if TYPE_CHECKING:
+    import soundfile
 
 _FORMATS = {
     ".wav": ("WAV", "PCM_16"),
@@ -54,24 +59,70 @@ def write_audio(
             place cannot be written.
     """
     data = as_waveform(waveform)
+    write_blocks(path, [data], sample_rate, encoding=encoding, overwrite=overwrite, num_samples=data.shape[1])
+
+
+def write_blocks(
+    path: AudioPath,
+    blocks: Iterable[Waveform],
+    sample_rate: int,
+    *,
+    encoding: Literal["pcm16", "float32"] = "pcm16",
+    overwrite: bool = False,
+    num_samples: int | None = None,
+) -> int:
+    """Write a sound file of any length block by block, in memory for one block.
+
+    The file is the one that `write_audio` writes of the joined blocks; it too appears complete or not at all.
+    Standard output is given the file at the end, since a wav file begins with its length.
+
+    Args:
+        path: as in `write_audio`.
+        blocks: float waveforms `[C, T]` of as many channels each; those of no samples are passed over.
+        sample_rate: in Hz.
+        encoding: as in `write_audio`.
+        overwrite: whether an existing file may be replaced.
+        num_samples: samples per channel that will come, if known: what does not fit is refused at once.
+
+    Returns:
+        Samples per channel that were written.
+
+    Raises:
+        AudioError: as in `write_audio`, or no samples came.
+    """
     rate = check_sample_rate(sample_rate)
     name = "standard output" if (to_stdout := path == "-") else display_name(os.fsdecode(path))
-    format, subtype = _write_format(
-        name, ".wav" if to_stdout else os.path.splitext(os.fsdecode(path))[1], encoding
-    )
-    if format == "WAV" and data.size * (4 if subtype == "FLOAT" else 2) > _WAV_LIMIT:
-        raise AudioError(
-            f"{name}: {data.shape[1]:,} samples do not fit into a wav file (4 GiB); write .flac or parts"
-        )
+    suffix = ".wav" if to_stdout else os.path.splitext(os.fsdecode(path))[1]
+    kind = _Kind(name, rate, *_write_format(name, suffix, encoding), num_samples)
     if to_stdout:
         buffer = io.BytesIO()
-        _encode(buffer, name, data, rate, format, subtype)
+        written = _encode(buffer, kind, blocks)
         with _os_errors(name):
             sys.stdout.buffer.write(buffer.getbuffer())
             sys.stdout.buffer.flush()
-        return
-    with _os_errors(name), _replacing(name, os.path.realpath(os.fsdecode(path)), overwrite) as stream:
-        _encode(stream, name, data, rate, format, subtype)
+        return written
+    with _os_errors(name):
+        target = os.path.realpath(os.fsdecode(path))
+    with _replacing(name, target, overwrite) as stream:
+        return _encode(stream, kind, blocks)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What is written: name for messages, rate, container and coding of libsndfile, expected samples."""
+
+    name: str
+    rate: int
+    format: str
+    subtype: str
+    num_samples: int | None
+
+    def check(self, samples: int, channels: int) -> None:
+        """Refuse more samples than the container holds."""
+        if self.format == "WAV" and samples * channels * (4 if self.subtype == "FLOAT" else 2) > _WAV_LIMIT:
+            raise AudioError(
+                f"{self.name}: {samples:,} samples do not fit into a wav file (4 GiB); write .flac or parts"
+            )
 
 
 def _write_format(name: str, suffix: str, encoding: str) -> tuple[str, str]:
@@ -89,21 +140,41 @@ def _write_format(name: str, suffix: str, encoding: str) -> tuple[str, str]:
     return format, subtype
 
 
-def _encode(stream: BinaryIO, name: str, data: Waveform, rate: int, format: str, subtype: str) -> None:
-    """Write in small blocks: it takes little memory, and long ones overflow libsndfile's stack in Vorbis."""
+def _encode(stream: BinaryIO, kind: _Kind, blocks: Iterable[Waveform]) -> int:
+    """Write in small pieces: it takes little memory, and long ones overflow libsndfile's stack in Vorbis."""
+    waveforms = (as_waveform(block) for block in blocks if block.size)
+    pieces = (
+        waveform[:, begin : begin + _BLOCK_SAMPLES]
+        for waveform in waveforms
+        for begin in range(0, waveform.shape[1], _BLOCK_SAMPLES)
+    )
+    first = next(pieces, None)
+    if first is None:
+        raise AudioError(f"{kind.name}: no samples came; expected at least one")
+    channels, written = len(first), 0
+    kind.check(kind.num_samples or 0, channels)
+    with _open(stream, kind, channels) as file:
+        for piece in itertools.chain([first], pieces):
+            written += piece.shape[1]
+            kind.check(written, channels)
+            if len(piece) != channels:
+                raise AudioError(f"{kind.name}: {len(piece)} channels follow {channels}; expected as many")
+            with _os_errors(kind.name):
+                file.write(_to_int16(piece.T) if kind.subtype == "PCM_16" else np.ascontiguousarray(piece.T))
+    return written
+
+
+def _open(stream: BinaryIO, kind: _Kind, channels: int) -> soundfile.SoundFile:
     import soundfile
 
-    kind = (subtype if format == "OGG" else format).lower()
     try:
-        with soundfile.SoundFile(
-            stream, "w", samplerate=rate, channels=data.shape[0], format=format, subtype=subtype
-        ) as file:
-            for begin in range(0, data.shape[1], _BLOCK_SAMPLES):
-                block = data[:, begin : begin + _BLOCK_SAMPLES].T
-                file.write(_to_int16(block) if subtype == "PCM_16" else np.ascontiguousarray(block))
+        return soundfile.SoundFile(
+            stream, "w", samplerate=kind.rate, channels=channels, format=kind.format, subtype=kind.subtype
+        )
     except soundfile.LibsndfileError:
+        what = (kind.subtype if kind.format == "OGG" else kind.format).lower()
         raise AudioError(
-            f"{name}: {kind} cannot hold {data.shape[0]} channels at {rate} Hz; "
+            f"{kind.name}: {what} cannot hold {channels} channels at {kind.rate} Hz; "
             "write .wav, or resample or mix first"
         ) from None
 
@@ -130,11 +201,16 @@ def _replacing(name: str, target: str, overwrite: bool) -> Iterator[BinaryIO]:
         if not overwrite:
             raise AudioError(f"{name}: exists already; choose another name, or allow it to be overwritten")
     temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.part")
+    with _os_errors(name):
+        stream = open(temporary, "xb")  # noqa: SIM115 (closed below)
     try:
-        with open(temporary, "xb") as stream:
-            yield stream
-        os.replace(temporary, target)
+        yield stream
+        with _os_errors(name):
+            stream.close()
+            os.replace(temporary, target)
     except BaseException:
+        with contextlib.suppress(OSError):
+            stream.close()
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,10 +20,30 @@ from audiotokens.cli.text import one_line, print_json
 from audiotokens.errors import AudioTokensError, DamagedError
 
 if TYPE_CHECKING:
+    from audiotokens.recordings import Progress
     from audiotokens.tokenizer import Tokenizer
 
 Record = dict[str, Any]
 Work = Callable[[Item], Record]
+
+
+_watcher: ContextVar[Progress | None] = ContextVar("watcher", default=None)
+
+
+def watch(seconds: float, length: float | None) -> None:
+    """Show how far the file is that is worked on; in another process, which has no bar, do nothing."""
+    watcher = _watcher.get()
+    if watcher:
+        watcher(seconds, length)
+
+
+@contextlib.contextmanager
+def _watched(watcher: Progress) -> Iterator[None]:
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
 
 
 @functools.lru_cache(maxsize=2)
@@ -30,6 +52,15 @@ def loaded(name: str, exact: bool, device: str, search_width: int = 1) -> Tokeni
     from audiotokens import registry
 
     return registry.load(name, exact=exact, device=device, search_width=search_width)
+
+
+def windowed(tokenizer: Tokenizer, window: float | None) -> Tokenizer:
+    """Return the tokenizer in windows of so many seconds; itself for None."""
+    if window is None:
+        return tokenizer
+    from audiotokens.recordings import Windowed
+
+    return Windowed(tokenizer, window=window, overlap=min(2.0, window / 4))
 
 
 def run_batch(
@@ -55,7 +86,13 @@ def run_batch(
     records: list[Record] = []
     traces: set[str] = set()
     attempt = functools.partial(_attempt, work, options.force)
-    with ProgressBar(options.progress) as bar:
+    bar = ProgressBar(options.progress)
+
+    def within(seconds: float, length: float | None) -> None:
+        name = os.path.basename(items[len(records)].source)
+        bar.within(len(records), len(items), seconds, length, name)
+
+    with bar, _watched(within):
         for item, record in zip(items, _outcomes(attempt, items, options.jobs)):
             records.append(record)
             bar.update(len(records), len(items), os.path.basename(item.source))

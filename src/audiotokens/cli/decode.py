@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from audiotokens.cli import paths
-from audiotokens.cli.batch import Record, loaded, run_batch
+from audiotokens.cli.batch import Record, loaded, run_batch, watch, windowed
 from audiotokens.cli.options import (
     BatchOptions,
     batch_options,
@@ -19,6 +19,7 @@ from audiotokens.cli.options import (
     format_option,
     gathered,
     switch,
+    window_option,
 )
 from audiotokens.cli.text import one_line
 from audiotokens.errors import TokenizerNotFoundError, TokensError
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from audiotokens.tokenfile import Span
     from audiotokens.tokenizer import Tokenizer
     from audiotokens.tokens import Tokens
-
-_AGREEMENT = 0.1
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Choice:
     audio_format: str
     native_rate: bool
     salvage: bool
+    window: float | None
 
 
 @click.command(epilog="Example: audiotokens decode tokens/ -o decoded/ --format flac")
@@ -52,6 +52,7 @@ class Choice:
     format_option,
     switch("--native-rate", text="Keep the tokenizer's rate instead of that of the encoded audio."),
     switch("--salvage", text="Decode what is intact in a damaged file, with silence between."),
+    window_option,
 )
 @batch_options
 def decode(inputs: tuple[str, ...], choice: Choice, options: BatchOptions) -> None:
@@ -66,48 +67,36 @@ def decode(inputs: tuple[str, ...], choice: Choice, options: BatchOptions) -> No
     run_batch(items, functools.partial(_decode_file, choice, options), _describe, options)
 
 
-def restored(waveform: np.ndarray, tokenizer: Tokenizer, tokens: Tokens) -> tuple[np.ndarray, int]:
-    """Bring decoded audio to the rate and length of what was encoded.
-
-    Args:
-        waveform: `[C, N]` as decoded.
-        tokenizer: what decoded it.
-        tokens: what was decoded.
-
-    Returns:
-        The waveform `[C, M]` and its rate in Hz; unchanged where the tokens do not know their source.
-    """
-    from audiotokens.audio import resample
-
-    sample_rate, source = tokenizer.spec.output_sample_rate, tokens.source
-    if source is None or not waveform.shape[1]:
-        return waveform, sample_rate
-    length = source.num_samples
-    if abs(length / source.sample_rate - tokens.duration) > _AGREEMENT:
-        # A file from anyone may say anything about its source; the tokens decide how long it can be.
-        length = -(-tokens.num_samples * source.sample_rate // tokens.sample_rate)
-    given = resample(waveform, sample_rate, source.sample_rate)[:, :length]
-    return np.pad(given, ((0, 0), (0, length - given.shape[1]))), source.sample_rate
-
-
 def _decode_file(choice: Choice, options: BatchOptions, item: paths.Item) -> Record:
-    from audiotokens.audio import write_audio
+    from audiotokens.audio import write_blocks
 
     spans, report = _read(item.source, choice.salvage)
     tokens = spans[0].tokens
-    tokenizer = loaded(choice.model or _own_tokenizer(tokens), options.exact, options.device)
-    parts = [_decode_span(tokenizer, span.tokens, choice) for span in spans]
-    sample_rate = parts[0][1]
-    waveform = _placed([part for part, _ in parts], spans, sample_rate)
-    write_audio(item.output, waveform, sample_rate, overwrite=options.force)
+    tokenizer = _tokenizer(choice, options, tokens)
+    pieces = _pieces(tokenizer, spans, choice)
+    sample_rate, end = pieces[0].sample_rate, max(piece.end for piece in pieces)
+    blocks = _placed(pieces, tokenizer.spec.channels)
+    written = write_blocks(item.output, blocks, sample_rate, overwrite=options.force, num_samples=end)
     return {
         "tokenizer": tokens.tokenizer,
-        "seconds": waveform.shape[1] / sample_rate,
+        "seconds": written / sample_rate,
         "sample_rate": sample_rate,
-        "num_samples": waveform.shape[1],
+        "num_samples": written,
         "num_codebooks": choice.codebooks or tokens.num_codebooks,
         **({"warnings": report} if report else {}),
     }
+
+
+def _tokenizer(choice: Choice, options: BatchOptions, tokens: Tokens) -> Tokenizer:
+    """Load what made the tokens, in the windows that they state, or else those that are asked for."""
+    from audiotokens.recordings import Windowed, windows_of
+
+    stated = windows_of(tokens.tokenizer)
+    name = choice.model or _own_tokenizer(stated[0] if stated else tokens.tokenizer)
+    tokenizer = loaded(name, options.exact, options.device)
+    if stated and tokens.fingerprint != tokenizer.fingerprint:
+        return Windowed(tokenizer, window=stated[1], overlap=stated[2])
+    return windowed(tokenizer, choice.window)
 
 
 def _read(source: str, salvage: bool) -> tuple[Sequence[Span], list[str]]:
@@ -122,38 +111,70 @@ def _read(source: str, salvage: bool) -> tuple[Sequence[Span], list[str]]:
     return found.spans, found.report()
 
 
-def _decode_span(tokenizer: Tokenizer, tokens: Tokens, choice: Choice) -> tuple[np.ndarray, int]:
-    waveform = tokenizer.decode(tokens, num_codebooks=choice.codebooks)
-    if choice.native_rate:
-        return waveform, tokenizer.spec.output_sample_rate
-    return restored(waveform, tokenizer, tokens)
+@dataclass(frozen=True)
+class _Piece:
+    """Decoded audio with its place: blocks `[C, N]` of `length` samples in all, from sample `start` on."""
+
+    blocks: Iterator[np.ndarray]
+    sample_rate: int
+    start: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
 
 
-def _placed(parts: Sequence[np.ndarray], spans: Sequence[Span], sample_rate: int) -> np.ndarray:
-    """Join what was decoded, each part where it stood, with silence between them."""
+def _pieces(tokenizer: Tokenizer, spans: Sequence[Span], choice: Choice) -> list[_Piece]:
+    from audiotokens.recordings import decode_blocks, restored_blocks, restored_format
+
+    pieces, done, total = [], 0.0, sum(span.tokens.duration for span in spans)
+    for span in spans:
+
+        def progress(seconds: float, _: float | None, before: float = done) -> None:
+            watch(before + seconds, total)
+
+        tokens = span.tokens
+        blocks = decode_blocks(tokenizer, tokens, num_codebooks=choice.codebooks, progress=progress)
+        sample_rate = tokenizer.spec.output_sample_rate
+        length = tokenizer.spec.output_length(tokens.num_samples)
+        if not choice.native_rate:
+            blocks = restored_blocks(tokenizer, tokens, blocks)
+            sample_rate, length = restored_format(tokenizer, tokens)
+        start = span.start_sample * sample_rate // tokens.sample_rate
+        pieces.append(_Piece(blocks, sample_rate, start, length))
+        done += tokens.duration
+    return pieces
+
+
+def _placed(pieces: Sequence[_Piece], channels: int) -> Iterator[np.ndarray]:
+    """Join what was decoded, each piece where it stood, with silence between them."""
     from audiotokens.audio.reading import MEMORY_LIMIT
 
-    if len(parts) == 1 and not spans[0].start_sample:
-        return parts[0]
-    starts = [span.start_sample * sample_rate // span.tokens.sample_rate for span in spans]
-    length = max(start + part.shape[1] for start, part in zip(starts, parts))
-    if 4 * length * parts[0].shape[0] > MEMORY_LIMIT:
-        seconds = length / sample_rate
-        raise TokensError(f"what is intact ends after {seconds:.0f} s, too late to be joined")
-    joined = np.zeros((parts[0].shape[0], length), dtype=np.float32)
-    for start, part in zip(starts, parts):
-        joined[:, start : start + part.shape[1]] = part
-    return joined
+    position = 0
+    for piece in pieces:
+        silence = max(piece.start - position, 0)
+        if 4 * silence * channels > MEMORY_LIMIT:
+            seconds = piece.start / piece.sample_rate
+            raise TokensError(f"what is intact goes on after {seconds:.0f} s, too late to be joined")
+        yield np.zeros((channels, silence), np.float32)
+        position += silence
+        # Lengths are rounded up and starts down, so that neighbours may share a sample.
+        shared = position - piece.start
+        for block in piece.blocks:
+            yield block[:, shared:]
+            position += max(block.shape[1] - shared, 0)
+            shared = max(shared - block.shape[1], 0)
 
 
-def _own_tokenizer(tokens: Tokens) -> str:
+def _own_tokenizer(name: str) -> str:
     """Return the name in a token file if it is a known one: a file from anyone must not choose folders."""
     from audiotokens.registry import known_names
 
-    if tokens.tokenizer in known_names():
-        return tokens.tokenizer
+    if name in known_names():
+        return name
     raise TokenizerNotFoundError(
-        f'the tokens were made by "{tokens.tokenizer}", which is not a name that "audiotokens list" shows: '
+        f'the tokens were made by "{name}", which is not a name that "audiotokens list" shows: '
         "give its folder with --model"
     )
 

@@ -44,6 +44,12 @@ search_option = choice(
     kind=click.IntRange(min=1, max=64),
     text="Candidates kept through the books; more sound better and take longer.",
 )
+window_option = click.option(
+    "--window",
+    type=click.FloatRange(min=1, max=86400),
+    metavar="SECONDS",
+    help="Work in windows of this length, for a tokenizer that reads whole recordings.",
+)
 jobs_option = choice("-j", "--jobs", default=1, kind=click.IntRange(min=1), text="Files worked on at a time.")
 model_option = choice("-m", "--model", default=DEFAULT_MODEL, text="Tokenizer: name, folder or hf:org/name.")
 format_option = choice(

@@ -8,6 +8,8 @@ import click
 
 from audiotokens.cli.text import one_line
 
+_LINE_SECONDS = 600
+
 
 class ProgressBar:
     """Shows how far a verb is; a context manager.
@@ -19,6 +21,7 @@ class ProgressBar:
     def __init__(self, wanted: bool = False) -> None:
         self._bar = sys.stderr.isatty()
         self._lines = wanted and not self._bar
+        self._said = 0.0
 
     def __enter__(self) -> ProgressBar:
         if self._bar:
@@ -38,12 +41,30 @@ class ProgressBar:
 
     def update(self, done: int, total: int, label: str = "") -> None:
         """Show that `done` of `total` steps are done, the last of them `label`."""
+        self._said = 0.0
         if self._bar:
             from rich.markup import escape
 
             self._rich.update(self._task, completed=done, total=total, description=escape(one_line(label)))
         elif self._lines:
             click.echo(one_line(f"{done}/{total} {label}"), err=True)
+
+    def within(self, done: int, total: int, seconds: float, length: float | None, label: str) -> None:
+        """Show that beside `done` of `total` steps, `seconds` of the next one's `length` are done.
+
+        Lines come every ten minutes of audio, so that a short file has none.
+        """
+        if self._bar:
+            from rich.markup import escape
+
+            part = 0.0 if length is None else min(seconds / length, 1.0)
+            place = clock(seconds) if length is None else f"{clock(seconds)} of {clock(length)}"
+            described = escape(one_line(f"{label} {place}"))
+            self._rich.update(self._task, completed=done + part, total=total, description=described)
+        elif self._lines and seconds - self._said >= _LINE_SECONDS:
+            self._said = seconds
+            whole = "" if length is None else f" of {length:.0f}"
+            click.echo(one_line(f"{label}: {seconds:.0f}{whole} s"), err=True)
 
     def note(self, label: str) -> None:
         """Show what is being done, where it is not known how much is left."""
@@ -53,3 +74,10 @@ class ProgressBar:
             self._rich.update(self._task, total=None, description=escape(one_line(label)))
         elif self._lines:
             click.echo(one_line(label), err=True)
+
+
+def clock(seconds: float) -> str:
+    """Return a length of time as 1:02:03, or 2:03 below an hour."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

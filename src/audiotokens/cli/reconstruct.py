@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
 from audiotokens.cli import paths
-from audiotokens.cli.batch import Record, loaded, run_batch
-from audiotokens.cli.decode import restored
+from audiotokens.cli.batch import Record, loaded, run_batch, watch, windowed
 from audiotokens.cli.options import (
     BatchOptions,
     batch_options,
@@ -17,8 +18,12 @@ from audiotokens.cli.options import (
     format_option,
     model_option,
     search_option,
+    window_option,
 )
 from audiotokens.cli.text import one_line
+
+if TYPE_CHECKING:
+    from audiotokens.tokenizer import Tokenizer
 
 
 @click.command(epilog="Example: audiotokens reconstruct speech.wav -k 6 -o speech-6.wav")
@@ -26,6 +31,7 @@ from audiotokens.cli.text import one_line
 @model_option
 @codebooks_option
 @search_option
+@window_option
 @format_option
 @batch_options
 def reconstruct(
@@ -33,6 +39,7 @@ def reconstruct(
     model: str,
     codebooks: int | None,
     search_width: int,
+    window: float | None,
     audio_format: str,
     options: BatchOptions,
 ) -> None:
@@ -45,24 +52,35 @@ def reconstruct(
 
     found = paths.collect(inputs, AUDIO_SUFFIXES)
     items = paths.plan(found, options.output, suffix=f".{audio_format}", tag=".reconstructed")
-    loaded(model, options.exact, options.device, search_width).spec.check_prefix(codebooks)
-    work = functools.partial(_reconstruct_file, model, codebooks, search_width, options)
+    load = functools.partial(loaded, model, options.exact, options.device, search_width)
+    windowed(load(), window).spec.check_prefix(codebooks)
+    work = functools.partial(_reconstruct_file, load, codebooks, window, options)
     run_batch(items, work, _describe, options)
 
 
 def _reconstruct_file(
-    model: str, codebooks: int | None, search_width: int, options: BatchOptions, item: paths.Item
+    load: Callable[[], Tokenizer],
+    codebooks: int | None,
+    window: float | None,
+    options: BatchOptions,
+    item: paths.Item,
 ) -> Record:
-    from audiotokens.audio import read_audio, write_audio
+    from audiotokens.audio import write_blocks
+    from audiotokens.recordings import decode_blocks, encode_file, restored_blocks, restored_format
 
-    given, given_rate = read_audio(item.source)
-    tokenizer = loaded(model, options.exact, options.device, search_width)
+    def encoded(seconds: float, length: float | None) -> None:
+        watch(seconds / 2, length)
+
+    def decoded(seconds: float, length: float | None) -> None:
+        watch((tokens.duration + seconds) / 2, length)
+
+    tokenizer = windowed(load(), window)
     started = time.perf_counter()
-    tokens = tokenizer.encode(given, given_rate, num_codebooks=codebooks)
-    waveform = tokenizer.decode(tokens)
+    tokens = encode_file(tokenizer, item.source, num_codebooks=codebooks, progress=encoded)
+    blocks = restored_blocks(tokenizer, tokens, decode_blocks(tokenizer, tokens, progress=decoded))
+    sample_rate, num_samples = restored_format(tokenizer, tokens)
+    write_blocks(item.output, blocks, sample_rate, overwrite=options.force, num_samples=num_samples)
     elapsed = time.perf_counter() - started
-    waveform, sample_rate = restored(waveform, tokenizer, tokens)
-    write_audio(item.output, waveform, sample_rate, overwrite=options.force)
     return {
         "tokenizer": tokens.tokenizer,
         "seconds": tokens.duration,
