@@ -56,11 +56,15 @@ class MissingExtraError(AudioTokensError):
         purpose: what the dependency is needed for, as the subject of a sentence ("PESQ").
         extra: the extra of this package that brings it ("metrics").
         command: what must be run besides, where an extra cannot bring everything; empty: nothing.
+        alternative: another extra that would do instead; empty: none.
     """
 
-    def __init__(self, purpose: str, extra: str, *, command: str = "") -> None:
+    def __init__(self, purpose: str, extra: str, *, command: str = "", alternative: str = "") -> None:
         more = f" and then {command}" if command else ""
-        super().__init__(f'{purpose} needs the extra "{extra}": pip install "audiotokens[{extra}]"{more}')
+        other = f' or "{alternative}"' if alternative else ""
+        super().__init__(
+            f'{purpose} needs the extra "{extra}"{other}: pip install "audiotokens[{extra}]"{more}'
+        )
 
 
 class TrainingError(AudioTokensError):

@@ -15,10 +15,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from audiotokens import originals, plugins
 from audiotokens.config import from_dict
+from audiotokens.engines import Engine, has_graphs
 from audiotokens.errors import (
     AudioTokensError,
     CheckpointError,
@@ -102,6 +103,7 @@ def load(
     exact: bool = True,
     device: str = "cpu",
     search_width: int = 1,
+    engine: Engine = "auto",
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Tokenizer:
     """Load a tokenizer.
@@ -116,6 +118,8 @@ def load(
         device: torch device, such as "cpu" or "cuda".
         search_width: candidates that the encoder keeps through residual books (beam search): better sound
             at the same bitrate, slower. Only with 1 (greedy) do codes of many books begin with those of few.
+        engine: "torch", or "onnx" for the graphs that the folder holds (ONNX Runtime, CPU, no torch); "auto"
+            takes torch if it is installed, and else the graphs.
         cache_dir: cache folder for "hf:" and published names; default: huggingface_hub's own for the former,
             `audiotokens.cache.cache_folder()` for the latter.
 
@@ -125,7 +129,7 @@ def load(
         ConfigError: the folder's config.json has an unknown, missing or ill-typed key.
         CheckpointError: the folder is damaged.
         MissingExtraError: an optional dependency is not installed.
-        NotOfferedError: no such device, or the tokenizer has no such search.
+        NotOfferedError: no such device, no such search, or no graphs for that engine.
 
     Example:
         >>> tokenizer = load("speech-16k")  # doctest: +SKIP
@@ -138,8 +142,7 @@ def load(
         folder = shipped().get(name)
         points = [] if folder else plugins.entry_points(name)
         if points:
-            if search_width != 1:
-                raise NotOfferedError(f'"{name}" is of another package: leave search_width out')
+            _only_defaults(f'"{name}" is of another package', search_width, engine)
             return plugins.load_entry_point(points, device)
         if folder is None and name in published:
             folder = originals.tokenizer_folder(published[name], cache_dir)
@@ -147,7 +150,7 @@ def load(
         folder = Path(name)
     if folder is None:
         raise _not_found(name)
-    return load_folder(folder, exact=exact, device=device, search_width=search_width)
+    return load_folder(folder, exact=exact, device=device, search_width=search_width, engine=engine)
 
 
 def list_tokenizers() -> list[TokenizerRecord]:
@@ -195,26 +198,54 @@ def known_names() -> list[str]:
 
 
 def load_folder(
-    folder: str | os.PathLike[str], *, exact: bool = True, device: str = "cpu", search_width: int = 1
+    folder: str | os.PathLike[str],
+    *,
+    exact: bool = True,
+    device: str = "cpu",
+    search_width: int = 1,
+    engine: Engine = "auto",
 ) -> Tokenizer:
-    """Load the tokenizer in a folder.
+    """Load the tokenizer in a folder; see `load`.
 
     Raises:
         TokenizerNotFoundError: not a tokenizer folder.
         ConfigError: config.json has an unknown, missing or ill-typed key, or an unknown architecture.
         CheckpointError: the folder is damaged.
-        MissingExtraError: torch is not installed.
-        NotOfferedError: no such device on this machine, or the quantizer has no such search.
+        MissingExtraError: neither torch nor ONNX Runtime can run it here.
+        NotOfferedError: no such device on this machine, no such search, or no graphs for that engine.
     """
     path = Path(folder)
+    if engine not in get_args(Engine):
+        raise NotOfferedError(f'there is no engine "{engine}": expected one of {", ".join(get_args(Engine))}')
     if model_type(path):
-        return _load_adapter(path, device=device, search_width=search_width)
+        return _load_adapter(path, device=device, search_width=search_width, engine=engine)
     architecture = read_folder_config(path).architecture
+    if engine == "onnx":
+        return _load_graphs(path, exact=exact, device=device, search_width=search_width)
     module, _, attribute = architectures[architecture].partition(":")
-    codec = _imported(module, attribute, f'The architecture "{architecture}"')
+    try:
+        codec = _imported(module, attribute, f'The architecture "{architecture}"')
+    except MissingExtraError:
+        if engine == "torch" or not has_graphs(path) or device != "cpu" or search_width != 1:
+            raise
+        try:
+            return _load_graphs(path, exact=exact, device=device, search_width=search_width)
+        except MissingExtraError:
+            raise MissingExtraError(f'"{folder}"', "onnx", alternative="torch") from None
     _check_device(device)
     tokenizer: Tokenizer = codec.load(path, exact=exact, device=device, search_width=search_width)
     return tokenizer
+
+
+def _load_graphs(folder: Path, *, exact: bool, device: str, search_width: int) -> Tokenizer:
+    if not has_graphs(folder):
+        raise NotOfferedError(f'"{folder}" holds no exported graphs (graphs.json): use the engine "torch"')
+    if device != "cpu" or search_width != 1:
+        found = f'the device "{device}"' if device != "cpu" else f"a search width of {search_width}"
+        raise NotOfferedError(f'{found} is for the engine "torch"; the graphs run on the CPU, greedily')
+    from audiotokens.engines.onnx import OnnxTokenizer
+
+    return OnnxTokenizer.load(folder, exact=exact)
 
 
 def model_type(folder: Path) -> str:
@@ -227,9 +258,14 @@ def model_type(folder: Path) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _load_adapter(folder: Path, *, device: str, search_width: int) -> Tokenizer:
-    if search_width != 1:
-        raise NotOfferedError(f'"{folder}" is a model of transformers: leave search_width out')
+def _only_defaults(what: str, search_width: int, engine: Engine) -> None:
+    for name, given in (("search_width", search_width != 1), ("engine", engine == "onnx")):
+        if given:
+            raise NotOfferedError(f"{what}: leave {name} out")
+
+
+def _load_adapter(folder: Path, *, device: str, search_width: int, engine: Engine) -> Tokenizer:
+    _only_defaults(f'"{folder}" is a model of transformers', search_width, engine)
     adapter = _imported("audiotokens.adapters.transformers_models", "load", "A model of transformers")
     _check_device(device)
     tokenizer: Tokenizer = adapter(folder, device=device)
