@@ -248,8 +248,9 @@ class Residual(Block):
 
 def _added(x: Tensor, y: Tensor) -> Tensor:
     """x + y; in the memory of y, a block's output, where no gradient is asked for."""
-    shared = x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
-    return x + y if torch.is_grad_enabled() or shared else y.add_(x)
+    if torch.is_grad_enabled() or x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr():
+        return x + y
+    return y.add_(x)
 
 
 def _compact(state: Tensor) -> Tensor:
@@ -290,9 +291,9 @@ def widest(reaches: Sequence[Reach]) -> Reach:
 
 def concat_time(held: Tensor, x: Tensor) -> Tensor:
     """Join two pieces `[B, C, T]` in time and keep the memory order of `x`; an empty piece costs nothing."""
-    if held.shape[2] == 0:
+    if not held.shape[2]:
         return x
-    if x.shape[2] == 0:
+    if not x.shape[2]:
         return held
     if x.stride(1) == 1 and x.shape[1] > 1:
         return torch.cat([held.mT, x.mT], 1).mT
