@@ -170,6 +170,26 @@ def test_verify_prints_verdicts_and_fails_for_a_broken_promise(
     assert "Traceback" not in result.stderr
 
 
+def test_verify_takes_recordings_and_writes_a_page(data: Path, plugin: str, run: Run) -> None:
+    asked = ["verify", plugin, "--promise", "I1", "--promise", "I9"]
+    found = json.loads(run(*asked, "--audio", "in", "--max-codes", 9000, "--json").stdout)
+    assert (found["ok"], found["exact"]) == (True, True)
+    assert found["audio_seconds"] == pytest.approx(9000 / 16000, abs=0.001)
+    several = run(*asked, "--audio", "in/one.wav", "in/three.wav", "--report", "page.html").stdout
+    assert "2 recordings" in several
+    assert "Promises" in Path("page.html").read_text()
+    assert "page.html exists" in run(*asked, "--report", "page.html", code=2).stderr
+    assert "in stands after the tokenizer" in run(*asked, "in", code=2).stderr
+
+
+def test_compare_verifies_on_its_recordings(data: Path, plugin: str, run: Run) -> None:
+    asked = ["compare", plugin, "in/one.wav", "--domain", "speech", "--metrics", "si-sdr", "--verify"]
+    run(*asked, "--report", "r.html", "--no-cache")
+    page = Path("r.html").read_text()
+    assert "tokens survive storage" in page and "1 recording," in page
+    assert "--verify fills a part of the report" in run(*asked, code=2).stderr
+
+
 def test_pack_writes_what_training_reads(data: Path, run: Run) -> None:
     from audiotokens.training.data import open_pack
 

@@ -31,6 +31,7 @@ from audiotokens.errors import AudioTokensError
 if TYPE_CHECKING:
     from audiotokens.evaluation.results import Comparison
     from audiotokens.evaluation.systems import Named, System
+    from audiotokens.verify import Verification
 
 _COUNT = click.IntRange(min=1)
 
@@ -131,6 +132,7 @@ class Pages:
     """Pages to look at and to listen to."""
 
     report: str | None
+    verify: bool
     examples: int
     hear: str | None
     blind: str | None
@@ -189,6 +191,7 @@ class Pages:
     Pages,
     "pages",
     click.option("--report", metavar="FILE", help="Write a page with players, pictures and plots."),
+    switch("--verify", text="Try the ten promises on the audio; the report shows what was found."),
     choice("--examples", default=6, kind=click.IntRange(min=0), text="Recordings to hear on a page."),
     click.option(
         "--hear", metavar="LIST", help="What to hear, as speech-16k:6,opus-9k; default: a choice of all."
@@ -232,6 +235,8 @@ def compare(
     from audiotokens.evaluation.systems import Named
     from audiotokens.evaluation.tables import format_table
 
+    if pages.verify and not pages.report:
+        raise AudioTokensError("--verify fills a part of the report: give --report FILE, or call verify")
     for path in filter(None, (pages.report, pages.blind, writing.output)):
         paths.check_free(path, writing.force)
     files = selection.files([argument for argument in arguments if not _is_tokenizer(argument)])
@@ -242,7 +247,8 @@ def compare(
         found.write_json(writing.output)
     if pages.report or pages.blind:
         systems = _systems(tokenizers, files, measuring, beside)
-        _write_pages(pages, found, systems, files, measuring.seed)
+        verified = _verify(tokenizers, files, measuring.seed, writing.progress) if pages.verify else []
+        _write_pages(pages, found, systems, files, verified, measuring.seed)
     if writing.as_json:
         print_json(found.to_dict())
     else:
@@ -291,6 +297,15 @@ def _measure(
         )
 
 
+def _verify(
+    tokenizers: Sequence[Named], files: Sequence[Path], seed: int, progress: bool
+) -> list[Verification]:
+    from audiotokens.verify import verify
+
+    with ProgressBar(progress) as bar:
+        return [verify(each.load(), audio=files, seed=seed, progress=bar.note) for each in tokenizers]
+
+
 def _finish(found: Comparison) -> None:
     failed = {record.file: record.reason for record in found.records if record.status == "failed"}
     for file, reason in failed.items():
@@ -311,7 +326,12 @@ def _systems(
 
 
 def _write_pages(
-    pages: Pages, found: Comparison, systems: Sequence[System], files: Sequence[Path], seed: int
+    pages: Pages,
+    found: Comparison,
+    systems: Sequence[System],
+    files: Sequence[Path],
+    verifications: Sequence[Verification],
+    seed: int,
 ) -> None:
     from audiotokens.evaluation.blind import write_blind
     from audiotokens.evaluation.report import write_report
@@ -323,7 +343,8 @@ def _write_pages(
     examples = make_examples(spread(good, pages.examples), heard)
     if pages.report:
         names = dict.fromkeys(point.tokenizer for point in found.points if point.kind == "tokenizer")
-        write_report(pages.report, found, examples, title=" and ".join(names))
+        title = " and ".join(names)
+        write_report(pages.report, found, examples, title=title, verifications=verifications)
     if pages.blind:
         abx = pages.blind_form == "abx"
         write_blind(

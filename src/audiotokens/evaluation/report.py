@@ -20,6 +20,7 @@ from audiotokens.evaluation.report_players import (
     embed_audio,
     listen_section,
 )
+from audiotokens.evaluation.report_promises import promises_section
 from audiotokens.evaluation.report_shell import MAX_EXAMPLES, MAX_SECONDS, SIZE_LIMIT, assemble, write_page
 from audiotokens.evaluation.report_view import (
     counted,
@@ -30,6 +31,7 @@ from audiotokens.evaluation.report_view import (
     metric_title,
 )
 from audiotokens.evaluation.results import Comparison, OperatingPoint
+from audiotokens.verify import Verification
 
 __all__ = ["MAX_EXAMPLES", "MAX_SECONDS", "SIZE_LIMIT", "Example", "Figure", "headline", "write_report"]
 
@@ -105,6 +107,7 @@ def write_report(
     *,
     title: str,
     notes: Sequence[str] = (),
+    verifications: Sequence[Verification] = (),
 ) -> Path:
     """Write the report as one HTML file of at most 15 MB.
 
@@ -118,6 +121,7 @@ def write_report(
         examples: recordings to hear and see; may be empty.
         title: heading of the page.
         notes: sentences about the choice of the recordings.
+        verifications: what `audiotokens.verify` found about the tokenizers.
 
     Returns:
         The path written.
@@ -134,7 +138,9 @@ def write_report(
     kept = len(audio)
     about = _about(given, kept, coding) if kept else []
     data = data_blocks(audio, coding, pictures[:kept])
-    text = _page(comparison, examples[:kept], pictures[:kept], title, (*notes, *about), data)
+    text = _page(
+        comparison, examples[:kept], pictures[:kept], title, (*notes, *about), data, promises=verifications
+    )
     return write_page(path, text, advice="compare fewer points", limit=SIZE_LIMIT)
 
 
@@ -174,11 +180,14 @@ def _page(
     title: str,
     sentences: Sequence[str],
     data: str,
+    *,
+    promises: Sequence[Verification],
 ) -> str:
     sections = {
         "listen": ("Listen", listen_section(examples, pictures) if examples else ""),
         "measures": ("Measure", measures_section(comparison) if comparison.points else ""),
         "books": ("Book use", books_section(comparison)),
+        "promises": ("Promises", promises_section(promises)),
         "method": ("How it was measured", method_section(comparison, sentences)),
     }
     anchors = {"measures": "measure"}
@@ -188,7 +197,8 @@ def _page(
     parts = {key: text for key, (_, text) in sections.items()}
     parts |= {
         "title": escape(title),
-        "lede": escape(_lede(comparison)),
+        "skip": '<a class="skip" href="#listen">Skip to the players</a>' if examples else "",
+        "lede": escape(_lede(comparison, promises)),
         "figures": _figures(headline(comparison)),
         "navigation": "".join(links),
         "data": data,
@@ -197,8 +207,11 @@ def _page(
     return assemble("report.html", ("base.css", "report.css"), scripts, parts)
 
 
-def _lede(comparison: Comparison) -> str:
+def _lede(comparison: Comparison, promises: Sequence[Verification]) -> str:
     names = list(dict.fromkeys(p.tokenizer for p in comparison.points if p.kind == "tokenizer"))
+    if promises and not names:
+        verified = enumerate_names([each.tokenizer for each in promises])
+        return f"{verified}: ten promises about tokens, and what was found where they were tried."
     if not names:
         return "Original recordings beside what their tokens became."
     anchors = {point.tokenizer for point in comparison.points if point.kind == "anchor"}

@@ -8,7 +8,7 @@ import numpy as np
 
 from audiotokens.tokens import Tokens
 from audiotokens.verify.subject import Subject
-from audiotokens.verify.verdicts import Tally
+from audiotokens.verify.tally import Tally
 
 _FRAME_SLACK = 2
 
@@ -20,7 +20,7 @@ def check_lengths(subject: Subject) -> Tally:
     tally = Tally(unit="lengths")
     random = subject.random("lengths")
     for num_samples in lengths:
-        fault = _fault(subject, subject.encode(subject.noise(random, num_samples)), num_samples)
+        fault = _fault(subject, subject.encode(subject.sound(random, num_samples)), num_samples)
         tally.expect(not fault, fault)
     tally.notes.append(
         f"1 to {lengths[-1]:,} samples" + ("" if subject.spec.can_decode else ", encoding only")

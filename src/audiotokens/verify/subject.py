@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -14,11 +15,12 @@ from audiotokens.errors import NotOfferedError
 from audiotokens.spec import Spec
 from audiotokens.tokenizer import Tokenizer
 from audiotokens.tokens import Tokens
-from audiotokens.verify.verdicts import Arrays, Tally, arrays
+from audiotokens.verify.tally import ROUNDING, Arrays, Tally, arrays
 
 if TYPE_CHECKING:
     from audiotokens.codec import Codec
 
+T = TypeVar("T")
 Batch = Callable[[Sequence[np.ndarray]], list[Arrays]]
 """One way to encode several waveforms `[C, N]` together; one result each."""
 
@@ -32,6 +34,8 @@ class Subject:
         promises: identifiers of the promises that are being checked.
         seed: of all random choices.
         thorough: whether the long checks run.
+        recorded: whether the waveforms are many real recordings, each of which is tried in few ways; else
+            they are few and each is tried in many ways.
     """
 
     def __init__(
@@ -42,15 +46,17 @@ class Subject:
         promises: Sequence[str],
         seed: int,
         thorough: bool,
+        recorded: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.waveforms = waveforms
         self.promises = promises
         self.seed = seed
         self.thorough = thorough
+        self.recorded = recorded
         self.shared: dict[str, Tally] = {}
-        self._encoded: dict[tuple[str, int | None], Tokens] = {}
-        self._margins: dict[bytes, Arrays] = {}
+        self._encoded: dict[tuple[bytes, int | None], Tokens] = {}
+        self._margins: dict[bytes, dict[str, np.ndarray] | None] = {}
 
     @property
     def spec(self) -> Spec:
@@ -69,6 +75,16 @@ class Subject:
     def smallest_prefix(self) -> int:
         """Fewest books that decode."""
         return min(self.spec.legal_prefixes)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the tokenizer claims that rounding flips no code; it does unless it says otherwise."""
+        return bool(getattr(self.tokenizer, "exact", True))
+
+    @property
+    def rounding(self) -> float | None:
+        """Margin up to which a flip is rounding and breaks nothing; None in exact mode, where all break."""
+        return None if self.exact else ROUNDING
 
     def require(self, *, encode: bool = True, decode: bool = False) -> None:
         """Stop the check where the tokenizer does not offer what it needs.
@@ -97,35 +113,60 @@ class Subject:
         signal = level * random.standard_normal((self.spec.channels, num_samples))
         return np.clip(signal, -1, 1).astype(np.float32)
 
+    def sound(self, random: np.random.Generator, num_samples: int) -> np.ndarray:
+        """Some sound `[C, num_samples]`: a part of a recording where there are recordings, else noise."""
+        long = [each for each in self.waveforms.values() if each.shape[1] >= num_samples]
+        if not self.recorded or not long:
+            return self.noise(random, num_samples)
+        chosen = long[int(random.integers(len(long)))]
+        start = int(random.integers(chosen.shape[1] - num_samples + 1))
+        return chosen[:, start : start + num_samples]
+
+    def share(self, items: Sequence[T], ways: int) -> list[Sequence[T]]:
+        """Deal many recordings out to so many ways to try them; where there are few, each way gets all."""
+        dealt = self.recorded and len(items) >= ways
+        return [items[way::ways] if dealt else items for way in range(ways)]
+
+    def plans(self, otherwise: int, thorough: int) -> int:
+        """How often each waveform is tried at random: thorough tries are in all, recordings have one each."""
+        if self.thorough:
+            return thorough // len(self.waveforms) + 1
+        return 1 if self.recorded else otherwise
+
     def encode(self, waveform: np.ndarray, num_codebooks: int | None = None) -> Tokens:
         """Encode a waveform that is at the tokenizer's rate."""
         return self.tokenizer.encode(waveform, self.spec.sample_rate, num_codebooks=num_codebooks)
 
+    def alone(self, waveform: np.ndarray, num_codebooks: int | None = None) -> Tokens:
+        """Tokens of a waveform on its own; encoded once."""
+        key = (_digest(waveform), num_codebooks)
+        if key not in self._encoded:
+            self._encoded[key] = self.encode(waveform, num_codebooks)
+        return self._encoded[key]
+
     def tokens(self, name: str, num_codebooks: int | None = None) -> Tokens:
         """Tokens of a waveform by its name; encoded once."""
-        key = (name, num_codebooks)
-        if key not in self._encoded:
-            self._encoded[key] = self.encode(self.waveforms[name], num_codebooks)
-        return self._encoded[key]
+        return self.alone(self.waveforms[name], num_codebooks)
 
     def margins(self, waveform: np.ndarray) -> Arrays | None:
         """Decision margins `[K, T]` by stream, if the tokenizer has `margins(waveform, sample_rate)`."""
         offered = getattr(self.tokenizer, "margins", None)
         if not callable(offered):
             return None
-        key = waveform.tobytes()
+        key = _digest(waveform)
         if key not in self._margins:
-            self._margins[key] = offered(waveform, self.spec.sample_rate)
+            try:
+                found = offered(waveform, self.spec.sample_rate)
+                self._margins[key] = {name: np.asarray(each, np.float32) for name, each in found.items()}
+            except NotOfferedError:
+                self._margins[key] = None
         return self._margins[key]
 
     def compare(
         self, tally: Tally, expected: Arrays, found: Arrays, where: str, waveform: np.ndarray
     ) -> None:
-        """Compare codes; ask for the margins only if some differ."""
-        equal = expected.keys() == found.keys() and all(
-            np.array_equal(expected[n], found[n]) for n in expected
-        )
-        tally.compare_codes(expected, found, where, None if equal else self.margins(waveform))
+        """Compare the codes of a waveform, with their margins where there are some."""
+        tally.compare_codes(expected, found, where, self.margins(waveform))
 
     def batches(self) -> dict[str, Batch]:
         """The ways to encode several waveforms at once: `encode_batch`, and one padded call of tensors."""
@@ -151,3 +192,7 @@ class Subject:
 
     def _list_batch(self, waveforms: Sequence[np.ndarray]) -> list[Arrays]:
         return [arrays(tokens) for tokens in self.tokenizer.encode_batch(waveforms, self.spec.sample_rate)]
+
+
+def _digest(waveform: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(waveform).data, digest_size=16).digest()
