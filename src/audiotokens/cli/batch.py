@@ -20,6 +20,7 @@ from audiotokens.cli.text import one_line, print_json
 from audiotokens.errors import AudioTokensError, DamagedError
 
 if TYPE_CHECKING:
+    from audiotokens.engines import Engine
     from audiotokens.recordings import Progress
     from audiotokens.tokenizer import Tokenizer
 
@@ -47,11 +48,11 @@ def _watched(watcher: Progress) -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=2)
-def loaded(name: str, exact: bool, device: str, search_width: int = 1) -> Tokenizer:
+def loaded(name: str, exact: bool, device: str, search_width: int = 1, engine: Engine = "auto") -> Tokenizer:
     """Load a tokenizer once in each process."""
     from audiotokens import registry
 
-    return registry.load(name, exact=exact, device=device, search_width=search_width)
+    return registry.load(name, exact=exact, device=device, search_width=search_width, engine=engine)
 
 
 def windowed(tokenizer: Tokenizer, window: float | None) -> Tokenizer:

@@ -63,7 +63,7 @@ def decode(inputs: tuple[str, ...], choice: Choice, options: BatchOptions) -> No
     """
     items = paths.plan(paths.collect(inputs, {".tok"}), options.output, suffix=f".{choice.audio_format}")
     if choice.model is not None:
-        loaded(choice.model, options.exact, options.device)
+        loaded(choice.model, options.exact, options.device, engine=options.engine)
     run_batch(items, functools.partial(_decode_file, choice, options), _describe, options)
 
 
@@ -93,7 +93,7 @@ def _tokenizer(choice: Choice, options: BatchOptions, tokens: Tokens) -> Tokeniz
 
     stated = windows_of(tokens.tokenizer)
     name = choice.model or _own_tokenizer(stated[0] if stated else tokens.tokenizer)
-    tokenizer = loaded(name, options.exact, options.device)
+    tokenizer = loaded(name, options.exact, options.device, engine=options.engine)
     if stated and tokens.fingerprint != tokenizer.fingerprint:
         return Windowed(tokenizer, window=stated[1], overlap=stated[2])
     return windowed(tokenizer, choice.window)

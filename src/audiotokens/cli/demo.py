@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from audiotokens.cli.batch import loaded
-from audiotokens.cli.options import device_option, exact_option, json_option, model_option, progress_option
+from audiotokens.cli.options import (
+    device_option,
+    engine_option,
+    exact_option,
+    json_option,
+    model_option,
+    progress_option,
+)
 from audiotokens.cli.progress import ProgressBar
 from audiotokens.cli.text import one_line, print_json
+
+if TYPE_CHECKING:
+    from audiotokens.engines import Engine
 
 
 @click.command(epilog="Example: audiotokens demo recordings/ -o demo --domain speech")
@@ -16,6 +28,7 @@ from audiotokens.cli.text import one_line, print_json
 @click.option("--domain", help="What AUDIO holds: speech, music or sound.")
 @model_option
 @device_option
+@engine_option
 @exact_option
 @json_option
 @progress_option
@@ -25,6 +38,7 @@ def demo(
     domain: str | None,
     model: str,
     device: str,
+    engine: Engine,
     exact: bool,
     as_json: bool,
     progress: bool,
@@ -37,7 +51,7 @@ def demo(
     from audiotokens.config import to_dict
     from audiotokens.demo import run_demo
 
-    tokenizer = loaded(model, exact, device)
+    tokenizer = loaded(model, exact, device, engine=engine)
     with ProgressBar(progress) as bar:
         result = run_demo(audio or None, output, tokenizer=tokenizer, domain=domain, progress=bar.update)
     if as_json:

@@ -73,7 +73,8 @@ def encode(inputs: tuple[str, ...], choice: Choice, options: BatchOptions) -> No
 
 
 def _tokenizer(choice: Choice, options: BatchOptions) -> Tokenizer:
-    return windowed(loaded(choice.model, options.exact, options.device, choice.search_width), choice.window)
+    tokenizer = loaded(choice.model, options.exact, options.device, choice.search_width, options.engine)
+    return windowed(tokenizer, choice.window)
 
 
 def _encode_file(choice: Choice, options: BatchOptions, item: paths.Item) -> Record:
@@ -113,7 +114,7 @@ def _checkpoint(choice: Choice, options: BatchOptions, item: paths.Item) -> Chec
     if item.output == paths.PIPE or not os.path.isfile(item.source):
         return None
     mode = "exact" if options.exact else "fast"
-    settings = f"{mode} on {options.device}, search width {choice.search_width}"
+    settings = f"{mode} on {options.device}, engine {options.engine}, search width {choice.search_width}"
     return Checkpoint(f"{item.output}.partial", resume=choice.resume, settings=settings)
 
 

@@ -6,9 +6,12 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from audiotokens.engines import Engine
 
 DEFAULT_MODEL = "speech-16k"
 
@@ -35,6 +38,12 @@ json_option = switch("--json", "as_json", text="Print one JSON document on stdou
 force_option = switch("-f", "--force", text="Overwrite existing files.")
 progress_option = switch("--progress", text="Show progress on stderr even without a terminal.")
 device_option = choice("--device", default="cpu", text="Torch device, such as cuda.")
+engine_option = choice(
+    "--engine",
+    default="auto",
+    kind=click.Choice(["auto", "torch", "onnx"]),
+    text="What runs the tokenizer; auto: torch if it is installed, else ONNX Runtime.",
+)
 exact_option = choice(
     "--exact/--fast", default=True, text="Codes free of chunk and thread effects, or speed."
 )
@@ -97,6 +106,7 @@ class BatchOptions:
         force: overwrite existing files.
         jobs: processes.
         device: torch device.
+        engine: what runs the tokenizer.
         exact: load the tokenizer in its exact mode.
         as_json: print JSON instead of lines.
         progress: show progress even without a terminal.
@@ -106,6 +116,7 @@ class BatchOptions:
     force: bool = False
     jobs: int = 1
     device: str = "cpu"
+    engine: Engine = "auto"
     exact: bool = True
     as_json: bool = False
     progress: bool = False
@@ -118,6 +129,7 @@ batch_options = gathered(
     force_option,
     jobs_option,
     device_option,
+    engine_option,
     exact_option,
     json_option,
     progress_option,

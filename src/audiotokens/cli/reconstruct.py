@@ -52,7 +52,7 @@ def reconstruct(
 
     found = paths.collect(inputs, AUDIO_SUFFIXES)
     items = paths.plan(found, options.output, suffix=f".{audio_format}", tag=".reconstructed")
-    load = functools.partial(loaded, model, options.exact, options.device, search_width)
+    load = functools.partial(loaded, model, options.exact, options.device, search_width, options.engine)
     windowed(load(), window).spec.check_prefix(codebooks)
     work = functools.partial(_reconstruct_file, load, codebooks, window, options)
     run_batch(items, work, _describe, options)
