@@ -16,6 +16,7 @@ import numpy as np
 
 from audiotokens.audio import WaveformLike, as_waveform, mix_to_channels
 from audiotokens.errors import AudioTokensError, MissingExtraError, NotOfferedError
+from audiotokens.spec import Spec
 from audiotokens.tokenizer import Tokenizer
 from audiotokens.verify.batches import check_alone, check_neighbours
 from audiotokens.verify.chunks import check_decoding, check_encoding
@@ -77,34 +78,29 @@ def verify(
         True
     """
     chosen = _chosen(promises)
-    spec = tokenizer.spec
     if audio is not None and waveforms is not None:
         raise AudioTokensError("both audio and waveforms are given: give one of them")
+    recorded = audio is not None
     if audio is not None:
         given = read_recordings(tokenizer, audio, budget=budget or Budget(), seed=seed)
-    elif waveforms is not None:
-        given = _named(waveforms, spec.channels)
     else:
-        given = make_waveforms(spec.sample_rate, spec.channels, seed=seed, thorough=thorough)
-    recorded = audio is not None
+        given = _signals(tokenizer.spec, waveforms, seed, thorough)
     subject = Subject(tokenizer, given, promises=chosen, seed=seed, thorough=thorough, recorded=recorded)
     verdicts = []
     for promise in chosen:
         if progress is not None:
             progress(f"{promise}: {PROMISES[promise]}")
-        start = time.perf_counter()
-        verdict = _verdict(subject, promise)
-        verdicts.append(replace(verdict, seconds=round(time.perf_counter() - start, 3)))
-    samples = sum(waveform.shape[1] for waveform in given.values())
+        verdicts.append(_verdict(subject, promise))
+    samples = sum(waveform.shape[1] for waveform in given.values()) if recorded else 0
     return Verification(
-        spec.name,
+        tokenizer.spec.name,
         tokenizer.fingerprint,
         thorough,
         seed,
         tuple(verdicts),
         exact=subject.exact,
         recordings=len(given) if recorded else 0,
-        audio_seconds=round(samples / spec.sample_rate, 3) if recorded else 0.0,
+        audio_seconds=round(samples / tokenizer.spec.sample_rate, 3),
     )
 
 
@@ -138,19 +134,30 @@ def _chosen(promises: Sequence[str] | None) -> list[str]:
     return [promise for promise in PROMISES if promise in promises]
 
 
-def _named(
-    waveforms: Sequence[WaveformLike] | Mapping[str, WaveformLike], channels: int
+def _signals(
+    spec: Spec,
+    waveforms: Sequence[WaveformLike] | Mapping[str, WaveformLike] | None,
+    seed: int,
+    thorough: bool,
 ) -> dict[str, np.ndarray]:
+    if waveforms is None:
+        return make_waveforms(spec.sample_rate, spec.channels, seed=seed, thorough=thorough)
     if not isinstance(waveforms, Mapping):
         waveforms = {f"waveform {index}": waveform for index, waveform in enumerate(waveforms)}
     if not waveforms:
         raise AudioTokensError(
             "there are no waveforms to verify with: give at least one, or none for made signals"
         )
-    return {name: mix_to_channels(as_waveform(each), channels) for name, each in waveforms.items()}
+    return {name: mix_to_channels(as_waveform(each), spec.channels) for name, each in waveforms.items()}
 
 
 def _verdict(subject: Subject, promise: str) -> Verdict:
+    start = time.perf_counter()
+    verdict = _tried(subject, promise)
+    return replace(verdict, seconds=round(time.perf_counter() - start, 3))
+
+
+def _tried(subject: Subject, promise: str) -> Verdict:
     title = PROMISES[promise]
     try:
         return _CHECKS[promise](subject).verdict(promise, rounding=_rounding(subject, promise))
