@@ -29,12 +29,19 @@ GROUND = [
     ["config", "spec", "audio", "entropy", "cache"],
     ["streams", "splice", "tokens"],
     ["tokformat", "tokenfile"],
-    ["tokenizer", "vocoder", "published", "hub", "plugins", "download", "recordings"],
+    ["tokenizer", "vocoder", "latency", "published", "hub", "plugins", "download", "recordings"],
     ["originals"],
     ["registry", "catalog", "engines"],
 ]
-TORCH_FLOORS = [["nn"], ["quantizers"], ["sessions", "codec"], ["architectures"], ["checkpoints", "adapters"]]
+TORCH_FLOORS = [
+    ["nn"],
+    ["quantizers"],
+    ["sessions", "codec", "lanes"],
+    ["architectures"],
+    ["checkpoints", "adapters"],
+]
 APPLICATIONS = ["training", "semantic", "evaluation", "corpus", "lm", "export", "demo", "demo_sounds"]
+APPLICATIONS += ["pytest_plugin"]
 ORDER = [*GROUND, *TORCH_FLOORS, ["verify"], APPLICATIONS, ["cli"]]
 RANKS = {name: rank for rank, names in enumerate(ORDER) for name in names}
 GROUND_NAMES = {name for names in GROUND for name in names}
