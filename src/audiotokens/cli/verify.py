@@ -14,6 +14,7 @@ from audiotokens.cli.options import (
     DEFAULT_MODEL,
     choice,
     device_option,
+    engine_option,
     exact_option,
     force_option,
     gathered,
@@ -25,6 +26,7 @@ from audiotokens.cli.text import print_json
 from audiotokens.errors import AudioTokensError
 
 if TYPE_CHECKING:
+    from audiotokens.engines import Engine
     from audiotokens.verify import Verification
 
 _BROKEN = 1
@@ -83,6 +85,7 @@ class Writing:
 @click.option("--thorough", is_flag=True, help="Many more chunkings, lengths and files; takes minutes.")
 @click.option("--seed", default=0, show_default=True, help="Of the random choices.")
 @device_option
+@engine_option
 @exact_option
 @gathered(
     Writing,
@@ -100,6 +103,7 @@ def verify(
     thorough: bool,
     seed: int,
     device: str,
+    engine: Engine,
     exact: bool,
     writing: Writing,
 ) -> None:
@@ -114,7 +118,7 @@ def verify(
     if writing.report:
         paths.check_free(writing.report, writing.force)
     files = recordings.files(more)
-    subject = loaded(tokenizer, exact, device)
+    subject = loaded(tokenizer, exact, device, engine=engine)
     with ProgressBar(writing.progress) as bar:
         found = verification.verify(
             subject,

@@ -17,6 +17,7 @@ from audiotokens.audio import WaveformLike
 from audiotokens.codec.complexity import parameters, with_complexity
 from audiotokens.codec.facts import with_latency, with_texts
 from audiotokens.codec.stored import StoredModel
+from audiotokens.engines import other_engine
 from audiotokens.errors import NotOfferedError, TokensError
 from audiotokens.nn.block import Sequential, in_pieces
 from audiotokens.quantizers import Quantized, Quantizer
@@ -293,6 +294,12 @@ class Codec(StoredModel, Tokenizer):
     @property
     def _encoder_type(self) -> torch.dtype:
         return torch.float64 if self.exact else torch.float32
+
+    def other_engines(self) -> dict[str, Tokenizer]:
+        """The same tokenizer in other engines, by name: the graphs in its folder, where they can run."""
+        if self.search_width != 1:
+            return {}
+        return other_engine("onnx", self.fingerprint, self.folder, exact=self.exact)
 
     # Files
 

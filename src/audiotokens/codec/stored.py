@@ -26,6 +26,7 @@ class StoredModel(nn.Module):
         weight_bits: how weights are saved: 32 in float32, 16 in float16, 8 with matrices and books in int8,
             a scale a row. Part of the fingerprint.
         exact: whether the encoder runs in float64.
+        folder: where it was read from; None: it was built in memory.
     """
 
     architecture: ClassVar[str]
@@ -42,6 +43,7 @@ class StoredModel(nn.Module):
         self.config = config
         self.weight_bits: WeightBits = 16
         self.exact = False
+        self.folder: Path | None = None
         self._fingerprint: str | None = None
 
     @property
@@ -99,6 +101,7 @@ class StoredModel(nn.Module):
         spec = configuration.from_dict(Spec, description.get("spec"), where="config.json: spec")
         model = cls(config, spec=spec)
         model.load_tensors(folder / "model.safetensors")
+        model.folder = folder
         return model
 
     def load_tensors(self, path: Path) -> None:

@@ -16,14 +16,14 @@ Engine = Literal["auto", "torch", "onnx"]
 
 
 def other_engine(
-    engine: Literal["torch", "onnx"], tokenizer: Tokenizer, folder: Path | None, *, exact: bool
+    engine: Literal["torch", "onnx"], fingerprint: str, folder: Path | None, *, exact: bool
 ) -> dict[str, Tokenizer]:
     """Load the same tokenizer in another engine.
 
     Args:
         engine: the other one.
-        tokenizer: what must have the same fingerprint.
-        folder: where `tokenizer` came from; None: it was built in memory.
+        fingerprint: that the tokenizer must have.
+        folder: where the first one came from; None: it was built in memory.
         exact: as for `load`.
 
     Returns:
@@ -38,4 +38,4 @@ def other_engine(
         other = load_folder(folder, exact=exact, engine=engine)
     except MissingExtraError:
         return {}
-    return {engine: other} if other.fingerprint == tokenizer.fingerprint else {}
+    return {engine: other} if other.fingerprint == fingerprint else {}

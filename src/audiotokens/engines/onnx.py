@@ -71,7 +71,7 @@ class OnnxTokenizer(Tokenizer):
         """The same tokenizer in other engines, by name: in torch, where that is installed."""
         from audiotokens.engines import other_engine
 
-        return other_engine("torch", self, self._folder, exact=self._exact)
+        return other_engine("torch", self.fingerprint, self._folder, exact=self._exact)
 
     # Tokenizer
 
