@@ -134,7 +134,12 @@ class CodecDecoder(_NetSession, Decoder):
         self._counters["codebooks"] = codec.spec.check_prefix(num_codebooks)
 
     def push(self, tokens: Tokens) -> np.ndarray:
-        return self._advance(self.received(tokens), final=False)
+        return self._advance(self.received(self.checked(tokens)), final=False)
+
+    def checked(self, tokens: Tokens) -> Tokens:
+        """Return tokens cut to the session's books, after checking that it can take them."""
+        self._check_open()
+        return self._codec.checked(tokens, self._books)
 
     def finish(self) -> np.ndarray:
         self._check_open()
@@ -155,9 +160,7 @@ class CodecDecoder(_NetSession, Decoder):
 
     @torch.inference_mode()
     def received(self, tokens: Tokens) -> Tensor:
-        """Check and count tokens, and return their latents `[1, D, T]`."""
-        self._check_open()
-        tokens = self._codec.checked(tokens, self._books)
+        """Count tokens, and return their latents `[1, D, T]`."""
         self._counters["codebooks"] = tokens.num_codebooks
         self._counters["received"] += tokens.num_samples
         return self._codec.dequantize(self._codec.code_tensors(tokens))
