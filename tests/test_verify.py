@@ -128,6 +128,15 @@ class NoSessions(faulty.Honest):  # type: ignore[misc, name-defined]
     decoder = encoder
 
 
+class Unforked(faulty.Honest):  # type: ignore[misc, name-defined]
+    class Session(faulty.HonestEncoder):  # type: ignore[misc, name-defined]
+        def fork(self) -> Any:
+            raise NotOfferedError("it cannot be copied")
+
+    def encoder(self, *, num_codebooks: int | None = None) -> Any:
+        return self.Session(self, num_codebooks)
+
+
 class Raises(faulty.Honest):  # type: ignore[misc, name-defined]
     def encode_batch(self, waveforms: Any, sample_rate: int, *, num_codebooks: int | None = None) -> Any:
         raise ValueError("two\nlines")
@@ -138,6 +147,9 @@ def test_what_is_not_offered_is_no_fault() -> None:
     assert {verdict.status for verdict in found.verdicts} == {"not offered"}
     found = verify(NoSessions(), promises=["I3", "I4"])
     assert [verdict.detail for verdict in found.verdicts] == ["not offered, because it has no sessions"] * 2
+    verdict = verify(Unforked(), promises=["I3"]).verdicts[0]
+    assert verdict.status == "kept"
+    assert verdict.detail.endswith("no fork or restored session was tried, because it cannot be copied")
 
 
 def test_an_exception_is_a_broken_promise_and_the_rest_goes_on() -> None:
