@@ -22,7 +22,7 @@ from audiotokens.errors import (
     NotOfferedError,
     TokenizerNotFoundError,
 )
-from audiotokens.hub import hub_folder
+from audiotokens.hub import FOLDER_FILES, GRAPH_FILES, hub_folder
 from audiotokens.registry import (
     known_names,
     list_tokenizers,
@@ -345,7 +345,7 @@ def test_only_the_files_of_a_tokenizer_are_asked_for(
         "repository": "org/tiny",
         "revision": "v2",
         "cache_dir": hub_cache,
-        "allow_patterns": ["config.json", "model.safetensors", "README.md"],
+        "allow_patterns": [*FOLDER_FILES, *GRAPH_FILES],
         "local_files_only": True,
     }
 

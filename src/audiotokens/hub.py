@@ -12,6 +12,9 @@ from audiotokens.errors import MissingExtraError, TokenizerNotFoundError, one_li
 
 FOLDER_FILES = ("config.json", "model.safetensors", "README.md")
 """Files of a tokenizer folder."""
+GRAPH_FILES = ("graphs.json", "graphs.data", "encoder.onnx", "decoder.onnx")
+GRAPH_FILES += ("encoder.*.onnx", "decoder.*.onnx", "quantizer.*.onnx")
+"""Files of exported graphs beside them, as patterns; no others, since hubs hold large graphs of other makers."""
 _REFERENCE = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 _YES = {"1", "on", "true", "yes"}
 
@@ -88,7 +91,7 @@ def hub_folder(reference: str, *, cache_dir: str | os.PathLike[str] | None = Non
             repository,
             revision=revision,
             cache_dir=cache,
-            allow_patterns=list(FOLDER_FILES),
+            allow_patterns=[*FOLDER_FILES, *GRAPH_FILES],
             local_files_only=offline(),
         )
     except errors.HFValidationError as error:
