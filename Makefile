@@ -66,5 +66,5 @@ $(VENV)/.demo-ready: $(VENV)/.torch-ready pyproject.toml
 
 $(VENV)/.test-ready: $(VENV)/.demo-ready
 	@echo "Installing the test tools (once)"
-	@$(PIP) --editable ".[torch,metrics,media,anchors,demo,hub,transformers,docs,dev]"
+	@$(PIP) --editable ".[torch,onnx,export,metrics,media,anchors,demo,hub,transformers,docs,dev]"
 	@touch $@
