@@ -14,7 +14,7 @@ FOLDER_FILES = ("config.json", "model.safetensors", "README.md")
 """Files of a tokenizer folder."""
 GRAPH_FILES = ("graphs.json", "graphs.data", "encoder.onnx", "decoder.onnx")
 GRAPH_FILES += ("encoder.*.onnx", "decoder.*.onnx", "quantizer.*.onnx")
-"""Files of exported graphs beside them, as patterns; no others, since hubs hold large graphs of other makers."""
+"""Files of exported graphs beside them, as patterns: the hub also holds large graphs of other makers."""
 _REFERENCE = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 _YES = {"1", "on", "true", "yes"}
 
