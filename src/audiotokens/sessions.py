@@ -152,9 +152,9 @@ class CodecDecoder(_NetSession, Decoder):
         return self.returned(waveform, final=final)
 
     @property
-    def net(self) -> Block:
-        """The net that decodes tokens of as many books as came last."""
-        return self._codec.decoder_for(self._counters["codebooks"])
+    def codebooks(self) -> int:
+        """Number of books of the tokens that came last, on which the net may depend."""
+        return self._counters["codebooks"]
 
     # The three parts of a step, as those of the encoder.
 
@@ -168,7 +168,7 @@ class CodecDecoder(_NetSession, Decoder):
     @torch.inference_mode()
     def step(self, latents: Tensor, state: State, *, final: bool) -> tuple[Tensor, State]:
         """Map latents `[B, D, T]` of streams, with their states; return waveforms and states."""
-        return self.net.step(latents, state, final=final)
+        return self._codec.decoder_for(self.codebooks).step(latents, state, final=final)
 
     def returned(self, waveform: Tensor, *, final: bool) -> np.ndarray:
         """Count a waveform `[1, C, T]`, cut it as the length rule says, and return it."""
