@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,3 +36,29 @@ def shared() -> Path:
     if not (folder / "data" / "manifest.csv").is_file():
         pytest.skip("the shared data are not here: set AUDIOTOKENS_SHARED")
     return folder
+
+
+@pytest.fixture(scope="session")
+def run_browser() -> Callable[..., Any]:
+    """Run a script with playwright-core in node: `run_browser(script, ...)` gives the JSON that it prints.
+
+    The script's first argument is headless Chromium. `AUDIOTOKENS_NODE_PATH` may name a node_modules folder
+    that has playwright-core.
+    """
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    node = shutil.which("node")
+    if not browser or not node:
+        pytest.skip("needs chromium and node")
+    modules = os.environ.get("AUDIOTOKENS_NODE_PATH", os.environ.get("NODE_PATH", ""))
+    environment = {**os.environ, "NODE_PATH": modules}
+    known = subprocess.run([node, "-e", "require('playwright-core')"], env=environment, capture_output=True)
+    if known.returncode:
+        pytest.skip("needs playwright-core: set AUDIOTOKENS_NODE_PATH to a node_modules folder that has it")
+
+    def run(script: Path, *arguments: str) -> Any:
+        command = [node, str(script), browser, *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import shutil
-import subprocess
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -85,26 +81,11 @@ Browse = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
-def browse() -> Browse:
-    """Run a script of this folder on pages in headless Chromium: `browse("report_browser.js", page)`.
-
-    `AUDIOTOKENS_NODE_PATH` may name a node_modules folder that has playwright-core.
-    """
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    node = shutil.which("node")
-    if not browser or not node:
-        pytest.skip("needs chromium and node")
-    modules = os.environ.get("AUDIOTOKENS_NODE_PATH", os.environ.get("NODE_PATH", ""))
-    environment = {**os.environ, "NODE_PATH": modules}
-    known = subprocess.run([node, "-e", "require('playwright-core')"], env=environment, capture_output=True)
-    if known.returncode:
-        pytest.skip("needs playwright-core: set AUDIOTOKENS_NODE_PATH to a node_modules folder that has it")
+def browse(run_browser: Callable[..., Any]) -> Browse:
+    """Run a script of this folder on pages in headless Chromium: `browse("report_browser.js", page)`."""
 
     def run(script: str, *pages: Path) -> dict[str, Any]:
-        command = [node, str(Path(__file__).parent / script), browser, *map(str, pages)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        result: dict[str, Any] = json.loads(done.stdout)
+        result: dict[str, Any] = run_browser(Path(__file__).parent / script, *map(str, pages))
         return result
 
     return run
