@@ -6,7 +6,15 @@ import sys
 import numpy as np
 import pytest
 
-from audiotokens.audio import RESAMPLER, as_waveform, check_sample_rate, mix_to_channels, resample
+from audiotokens.audio import (
+    RESAMPLER,
+    Resampler,
+    as_waveform,
+    check_sample_rate,
+    mix_to_channels,
+    resample,
+)
+from audiotokens.audio.waveforms import regrouped
 from audiotokens.errors import AudioError
 
 
@@ -157,3 +165,26 @@ def test_resampling_refuses_shapes_and_rates() -> None:
 def test_import_is_light() -> None:
     code = "import sys, audiotokens.audio; sys.exit(bool({'torch', 'av'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("source", [8000, 22050, 44100, 48000])
+@pytest.mark.parametrize("target", [8000, 16000, 24000, 44100])
+@pytest.mark.parametrize("size", [1, 997, 70_000])
+def test_resampling_by_blocks_gives_the_samples_of_one_call(source: int, target: int, size: int) -> None:
+    for samples in (1, 3, 2001, 2 * source + 13):
+        waveform = noise(2, samples)
+        resampler = Resampler(2, source, target)
+        step = min(size, samples) if size > 1 else max(1, samples // 1000)
+        made = [resampler.push(waveform[:, i : i + step]) for i in range(0, samples, step)]
+        joined = np.concatenate([*made, resampler.finish()], axis=1)
+        np.testing.assert_array_equal(joined, resample(waveform, source, target))
+
+
+def test_blocks_are_regrouped() -> None:
+    waveform = noise(2, 1000)
+    blocks = [waveform[:, :1], waveform[:, 1:1], waveform[:, 1:650], waveform[:, 650:]]
+    found = list(regrouped(blocks, 300))
+    assert [block.shape[1] for block in found] == [300, 300, 300, 100]
+    assert all(block.flags.c_contiguous for block in found)
+    np.testing.assert_array_equal(np.concatenate(found, axis=1), waveform)
+    assert list(regrouped([], 300)) == []

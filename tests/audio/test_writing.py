@@ -4,6 +4,7 @@ import builtins
 import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiotokens.audio import audio_info, read_audio, write_audio, writing
+from audiotokens.audio import audio_info, read_audio, write_audio, write_blocks, writing
 from audiotokens.errors import AudioError
 
 TONE = (0.4 * np.sin(np.arange(48_000) / 20)).astype(np.float32)
@@ -171,3 +172,43 @@ def test_standard_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     write_audio("-", TONE, 16000)
     write_audio(tmp_path / "a.wav", TONE, 16000)
     assert sink.getvalue() == (tmp_path / "a.wav").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".opus"])
+def test_blocks_make_the_file_of_the_whole(tmp_path: Path, suffix: str) -> None:
+    whole = np.stack([np.tile(TONE, 4), 0.5 * np.tile(TONE, 4)])
+    write_audio(tmp_path / f"whole{suffix}", whole, 48000)
+    blocks = [whole[:, :1], whole[:, 1:1], whole[:, 1:100_000], whole[:, 100_000:]]
+    assert write_blocks(tmp_path / f"blocks{suffix}", iter(blocks), 48000) == whole.shape[1]
+    first, second = (read_audio(tmp_path / f"{name}{suffix}")[0] for name in ("whole", "blocks"))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_blocks_that_make_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.wav"
+    block = TONE[None]
+    with pytest.raises(AudioError, match=r"a\.wav: no samples came"):
+        write_blocks(path, [block[:, :0]], 16000)
+    with pytest.raises(AudioError, match=r"a\.wav: 2 channels follow 1; expected as many"):
+        write_blocks(path, [block, np.repeat(block, 2, 0)], 16000)
+    monkeypatch.setattr(writing, "_WAV_LIMIT", 3 * block.size)
+    with pytest.raises(AudioError, match=r"96,000 samples do not fit into a wav file"):
+        write_blocks(path, [block] * 2, 16000)
+    asked = []
+
+    def endless() -> Iterator[np.ndarray]:
+        while True:
+            asked.append(1)
+            yield block
+
+    with pytest.raises(AudioError, match=r"144,000 samples do not fit into a wav file"):
+        write_blocks(path, endless(), 16000, num_samples=144_000)
+    assert len(asked) == 2, "no more than the first piece takes"
+
+    def failing() -> Iterator[np.ndarray]:
+        yield block
+        raise ValueError("planted")
+
+    with pytest.raises(ValueError, match="planted"):
+        write_blocks(path, failing(), 16000)
+    assert os.listdir(tmp_path) == []

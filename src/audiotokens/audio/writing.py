@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from audiotokens.audio.decoders import AudioPath, display_name, reason
-from audiotokens.audio.waveforms import Waveform, WaveformLike, as_waveform, check_sample_rate
+from audiotokens.audio.waveforms import Waveform, WaveformLike, as_waveform, check_sample_rate, regrouped
 from audiotokens.errors import AudioError
 
 if TYPE_CHECKING:
@@ -142,26 +142,32 @@ def _write_format(name: str, suffix: str, encoding: str) -> tuple[str, str]:
 
 def _encode(stream: BinaryIO, kind: _Kind, blocks: Iterable[Waveform]) -> int:
     """Write in small pieces: it takes little memory, and long ones overflow libsndfile's stack in Vorbis."""
-    waveforms = (as_waveform(block) for block in blocks if block.size)
-    pieces = (
-        waveform[:, begin : begin + _BLOCK_SAMPLES]
-        for waveform in waveforms
-        for begin in range(0, waveform.shape[1], _BLOCK_SAMPLES)
-    )
+    # The beginning of a Vorbis file depends on the first piece, so they are the same ones for all blocks.
+    pieces = regrouped(_checked(kind, blocks), _BLOCK_SAMPLES)
     first = next(pieces, None)
     if first is None:
         raise AudioError(f"{kind.name}: no samples came; expected at least one")
-    channels, written = len(first), 0
-    kind.check(kind.num_samples or 0, channels)
-    with _open(stream, kind, channels) as file:
+    kind.check(kind.num_samples or 0, len(first))
+    written = 0
+    with _open(stream, kind, len(first)) as file:
         for piece in itertools.chain([first], pieces):
             written += piece.shape[1]
-            kind.check(written, channels)
-            if len(piece) != channels:
-                raise AudioError(f"{kind.name}: {len(piece)} channels follow {channels}; expected as many")
+            kind.check(written, len(piece))
             with _os_errors(kind.name):
                 file.write(_to_int16(piece.T) if kind.subtype == "PCM_16" else np.ascontiguousarray(piece.T))
     return written
+
+
+def _checked(kind: _Kind, blocks: Iterable[Waveform]) -> Iterator[Waveform]:
+    channels = 0
+    for block in blocks:
+        if not block.size:
+            continue
+        waveform = as_waveform(block)
+        if channels not in (0, len(waveform)):
+            raise AudioError(f"{kind.name}: {len(waveform)} channels follow {channels}; expected as many")
+        channels = len(waveform)
+        yield waveform
 
 
 def _open(stream: BinaryIO, kind: _Kind, channels: int) -> soundfile.SoundFile:

@@ -34,6 +34,10 @@ class Saved:
     packed: list[bytes]
     session: bytes
 
+    def digest(self) -> str:
+        """Return a hash of everything."""
+        return hashlib.sha256(b"".join([str(self.position).encode(), *self.packed, self.session])).hexdigest()
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -96,9 +100,10 @@ class Checkpoint:
                 position = int(metadata["position"])
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise DamagedError(f"{self._name} cannot be read ({error}): delete it, or begin anew") from None
-        if hashlib.sha256(session).hexdigest() != metadata.get("digest"):
+        saved = Saved(position, packed, session)
+        if saved.digest() != metadata.get("digest"):
             raise DamagedError(f"{self._name} was changed: delete it, or begin anew")
-        return Saved(position, packed, session)
+        return saved
 
     def save(self, saved: Saved) -> None:
         """Replace the file.
@@ -115,7 +120,7 @@ class Checkpoint:
             "facts": json.dumps(dict(self.facts)),
             "position": str(saved.position),
             "parts": str(len(saved.packed)),
-            "digest": hashlib.sha256(saved.session).hexdigest(),
+            "digest": saved.digest(),
         }
         temporary = f"{os.fsdecode(self.path)}.{secrets.token_hex(4)}.part"
         try:
