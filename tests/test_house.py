@@ -46,7 +46,7 @@ ORDER = [*GROUND, *TORCH_FLOORS, ["verify"], APPLICATIONS, ["cli"]]
 RANKS = {name: rank for rank, names in enumerate(ORDER) for name in names}
 GROUND_NAMES = {name for names in GROUND for name in names}
 
-OPTIONAL = {"av", "espeakng_loader", "huggingface_hub", "onnxruntime", "pesq", "pyarrow", "pystoi", "ray"}
+OPTIONAL = {"av", "espeakng_loader", "huggingface_hub", "onnx", "onnxruntime", "pesq", "pyarrow", "pystoi", "ray"}
 OPTIONAL |= {"ai_edge_litert", "imageio_ffmpeg", "pycodec2", "scipy", "tokenizers", "transformers", "yaml"}
 OPTIONAL |= {"distillmos", "numba", "pocketsphinx", "resemblyzer", "speechmos", "swift_f0", "visqol"}
 UNPICKLERS = {"torch.load", "torch.serialization.load"}

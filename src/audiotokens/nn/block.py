@@ -300,6 +300,16 @@ def concat_time(held: Tensor, x: Tensor) -> Tensor:
     return torch.cat([held, x], 2)
 
 
+def at_least(size: int, smallest: int) -> int:
+    """The larger one of two sizes; the first may be one that an exported graph finds out."""
+    return max(size, smallest) if isinstance(size, int) else size.at_least(smallest)
+
+
+def at_most(size: int, largest: int) -> int:
+    """The smaller one of two sizes; see `at_least`."""
+    return size - at_least(size - largest, 0)
+
+
 def in_pieces(block: Block, x: Tensor, size: int) -> Tensor:
     """Map a whole recording `[B, C, T]` in pieces of `size` frames: flat memory, and faster on a CPU.
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiotokens.nn.block import Block, Reach, State, concat_time, mask_time
+from audiotokens.nn.block import Block, Reach, State, at_least, at_most, concat_time, mask_time
 from audiotokens.nn.kernels import can_convolve, convolve
 
 PadMode: TypeAlias = Literal["reflect", "replicate", "constant"]
@@ -87,7 +87,7 @@ class PaddedConv1d(Block):
         held, done = state
         x, read = concat_time(held, x), done.shape[1]
         started = held.shape[2] > self._waiting
-        if not started and (x.shape[2] > self._waiting or (final and x.shape[2])):
+        if not started and ((final and x.shape[2]) or x.shape[2] > self._waiting):
             x, started = self._with_beginning(x), True
         if not started:
             return self._convolve(x[..., :0]), (x, done)
@@ -96,10 +96,10 @@ class PaddedConv1d(Block):
             frames = -(-(left - self.left) // self.stride)
             x = self._with_end(x, self.right + frames * self.stride - (left - self.left))
         else:
-            frames = max((left - self.span) // self.stride + 1, 0)
+            frames = at_least((left - self.span) // self.stride + 1, 0)
         following = read + frames * self.stride
         y = self._convolve(x[..., read : following - self.stride + self.span] if frames else x[..., :0])
-        start = min(max(x.shape[2] - self._kept, 0), following)
+        start = at_most(at_least(x.shape[2] - self._kept, 0), following)
         return y, (x[..., start:], x.new_zeros(x.shape[0], following - start))
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -119,7 +119,7 @@ class PaddedConv1d(Block):
         if not self.left:
             return x
         if self.mode == "reflect":
-            missing = max(self.left + 1 - x.shape[2], 0)
+            missing = at_least(self.left + 1 - x.shape[2], 0)
             before = functional.pad(x[..., 1 : self.left + 1], (0, missing))[..., : self.left].flip(2)
         elif self.mode == "replicate":
             before = x[..., :1].expand(-1, -1, self.left)
@@ -129,14 +129,14 @@ class PaddedConv1d(Block):
 
     def _with_end(self, x: Tensor, right: int) -> Tensor:
         """Add `right` samples to samples that begin with the padding on the left, or later."""
-        if right <= 0:
+        if not right or right < 0:
             return x
         if self.mode == "replicate":
             return torch.cat([x, x[..., -1:].expand(-1, -1, right)], 2)
         if self.mode == "constant":
             return functional.pad(x, (0, right))
         samples = x.shape[2] - self.left
-        zeros = max(max(self.left, right) + 1 - samples, 0)
+        zeros = at_least(at_least(right, self.left) + 1 - samples, 0)
         extended = functional.pad(x, (0, zeros)) if zeros else x
         after = extended[..., extended.shape[2] - 1 - right : extended.shape[2] - 1].flip(2)
         return torch.cat([extended, after], 2)[..., : x.shape[2] + right]
