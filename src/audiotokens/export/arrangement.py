@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiotokens.errors import NotOfferedError
 from audiotokens.export.dims import Dim, Size, bounds, same, surely
 from audiotokens.export.traced import Traced, constant, emitter, graph, traced
 
@@ -87,11 +86,11 @@ def padded(x: Traced, axis: int, before: Size, after: Size) -> Traced:
 @emitter("pad")
 def pad(x: Any, pad: Sequence[Size], mode: str = "constant", value: Any = None) -> Traced:
     """Zeros at the ends of the last axes, as torch orders them."""
-    x = traced(x)
+    value = traced(x)
     for index, (before, after) in enumerate(zip(pad[::2], pad[1::2])):
         if not (same(before, 0) and same(after, 0)):
-            x = padded(x, x.ndim - 1 - index, before, after)
-    return x
+            value = padded(value, value.ndim - 1 - index, before, after)
+    return value
 
 
 @emitter("getitem")
@@ -105,7 +104,9 @@ def getitem(x: Any, index: Any) -> Traced:
     if Ellipsis in index:
         at = index.index(Ellipsis)
         index = (*index[:at], *[slice(None)] * (x.ndim - given), *index[at + 1 :])
-    axis, dropped, added = 0, [], []
+    axis = 0
+    dropped: list[int] = []
+    added: list[int] = []
     for item in index:
         if item is None:
             added.append(axis - len(dropped) + len(added))
@@ -157,11 +158,8 @@ def _position(given: Any, size: Size, default: Size) -> tuple[Size, Size]:
         return (size, _END) if beyond >= 0 else (at, at if isinstance(at, int) else beyond)
     if bounds(beyond)[0] >= 0:
         return size, _END
-    if bounds(beyond)[1] > 0:
-        raise NotOfferedError(
-            f"a graph cannot be written: whether {at} lies within {size} depends on the input"
-        )
-    return at, at
+    # The operator holds positions within the axis by itself.
+    return (at if bounds(beyond)[1] <= 0 else size - (size - at).at_least(0)), at
 
 
 def squeezed(x: Traced, axes: Sequence[int]) -> Traced:
@@ -204,13 +202,11 @@ def squeeze(x: Any, dim: int) -> Traced:
 @emitter("transpose")
 def transpose(x: Any, first: int, second: int) -> Traced:
     """Swap two axes."""
-    x = traced(x)
-    order = list(range(x.ndim))
-    first, second = first % x.ndim, second % x.ndim
+    value = traced(x)
+    order = list(range(value.ndim))
+    first, second = first % value.ndim, second % value.ndim
     order[first], order[second] = order[second], order[first]
-    if {first, second} == {x.ndim - 1, x.ndim - 2}:
-        return x.mT
-    return permute(x, *order)
+    return value.mT if first + second == 2 * value.ndim - 3 else permute(value, *order)
 
 
 @emitter("permute")
@@ -261,6 +257,7 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Traced:
     """Make one axis of several."""
     x = traced(x)
     end = end_dim % x.ndim
+    start_dim %= x.ndim
     return reshape(x, *x.shape[:start_dim], _product(x.shape[start_dim : end + 1]), *x.shape[end + 1 :])
 
 
@@ -271,7 +268,7 @@ def unflatten(x: Any, dim: int, sizes: Sequence[Size]) -> Traced:
     dim %= x.ndim
     known = 1
     for size in sizes:
-        known *= 1 if same(size, -1) else size  # type: ignore[operator]
+        known *= size if isinstance(size, int) and size > 0 else 1
     given = [x.shape[dim] // known if same(size, -1) else size for size in sizes]
     return reshape(x, *x.shape[:dim], *given, *x.shape[dim + 1 :])
 
@@ -279,7 +276,7 @@ def unflatten(x: Any, dim: int, sizes: Sequence[Size]) -> Traced:
 def _product(sizes: Sequence[Size]) -> Size:
     total: Size = 1
     for size in sizes:
-        total = size * total if isinstance(size, Dim) else total * size
+        total = size * total if isinstance(total, int) else total * size  # type: ignore[operator]
     return total
 
 
@@ -375,8 +372,8 @@ def conv1d(
     (stride,), (dilation,) = _single(stride), _single(dilation)
     outputs, _, kernel = weight.shape
     if kernel == stride == groups == 1 and x.flipped:
-        y = x.mT @ squeezed(weight, [2]).mT
-        return y.mT if bias is None else (y + bias).mT
+        rows: Traced = x.mT @ squeezed(weight, [2]).mT
+        return rows.mT if bias is None else (rows + bias).mT
     frames = (x.shape[2] - (kernel - 1) * dilation - 1) // stride + 1
     # Fewer samples than a kernel are no input of the operator: one frame more is made, and cut off.
     extra = int(not surely(frames, 1))
@@ -417,7 +414,7 @@ def conv_transpose1d(
 
 
 def _single(value: Any) -> tuple[int]:
-    return (value,) if isinstance(value, int) else tuple(value)  # type: ignore[return-value]
+    return (value,) if isinstance(value, int) else tuple(value)
 
 
 def overlap_add(frames: Traced, hop: int, tail: Any = None) -> Traced:
@@ -449,3 +446,10 @@ def arange(count: Size, *, device: Any = None) -> Traced:
     known = isinstance(count, int)
     end = traced(count, dtype=torch.int64).name
     return Traced(own.apply("Range", zero, end, one), (count,), torch.int64, constant=known)
+
+
+@emitter("full")
+def full(shape: Any, value: Any, *, device: Any = None, dtype: Any = None) -> Traced:
+    """One value everywhere."""
+    value = traced(value)
+    return expand(reshape(value, *[1] * len(shape)), *shape)

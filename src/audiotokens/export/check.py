@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from audiotokens.codec import Codec
+from audiotokens.codec.vocoder import NetVocoder
 from audiotokens.errors import NotOfferedError
 from audiotokens.nn.block import Sequential
 
@@ -18,7 +19,7 @@ _TOLERANCE = 1e-4
 _SECONDS = 0.5
 
 
-def check_codec(codec: Codec, folder: Path, description: dict[str, Any]) -> None:
+def check_graphs(codec: Codec | NetVocoder, folder: Path, description: dict[str, Any]) -> None:
     """Compare every graph of a folder with the codec, in float32.
 
     Args:
@@ -32,15 +33,22 @@ def check_codec(codec: Codec, folder: Path, description: dict[str, Any]) -> None
     if importlib.util.find_spec("onnxruntime") is None:
         return
     generator = torch.Generator().manual_seed(0)
-    spec = codec.spec
-    hops = max(8, round(_SECONDS * float(spec.frame_rate)))
-    samples = hops * int(spec.hop) - int(spec.hop) // 3
+    hop = description["hop"]
+    hops = max(8, round(_SECONDS * codec.spec.sample_rate / hop))
     if description["encoder"] is not None:
-        sound = 0.1 * torch.randn(1, spec.channels, samples, generator=generator)
+        sound = 0.1 * torch.randn(1, codec.spec.channels, hops * hop - hop // 3, generator=generator)
         _check_net("encoder", codec.encoder_net, sound, folder, description["encoder"])
-    latents = _check_quantizer(codec, hops, folder, description["quantizer"], generator)
-    if description["decoder"] is not None:
-        _check_net("decoder", codec.decoder_net, latents, folder, description["decoder"])
+    if isinstance(codec, Codec):
+        latents = _check_quantizer(codec, hops, folder, description["quantizer"], generator)
+    else:
+        latents = torch.randn(1, description["latent"], hops, generator=generator)
+    decoder = description["decoder"]
+    if "by_codebooks" not in decoder:
+        _check_net("decoder", codec.decoder_net, latents, folder, decoder)
+        return
+    for books, graphs in decoder["by_codebooks"].items():
+        net = codec.decoder_for(int(books)) if isinstance(codec, Codec) else codec.decoder_net
+        _check_net(f"decoder at {books} books", net, latents, folder, graphs)
 
 
 def run(folder: Path, file: str, values: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -59,7 +67,7 @@ def run(folder: Path, file: str, values: dict[str, np.ndarray]) -> list[np.ndarr
 def _check_net(name: str, net: Sequential, x: Tensor, folder: Path, graphs: dict[str, Any]) -> None:
     expected = net(x).numpy()
     given = x.numpy()
-    _compare(f"{name}.onnx", run(folder, graphs["offline"]["file"], {"x": given})[0], expected)
+    _compare(name, run(folder, graphs["offline"]["file"], {"x": given})[0], expected)
     if "first" not in graphs:
         return
     first, middle = graphs["first"], graphs["middle"]

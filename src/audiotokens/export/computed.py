@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from audiotokens.architectures import gain_shape
-from audiotokens.export.arrangement import arange
-from audiotokens.export.emitters import elementwise
+from audiotokens.export.arrangement import arange, cat
+from audiotokens.export.emitters import elementwise, where
 from audiotokens.export.traced import Traced, constant, graph
 from audiotokens.nn import transforms
 from audiotokens.nn.noise import NOISE_FRAMES
@@ -70,6 +70,21 @@ def _synthesis_basis(module: transforms.IMDCT, config: Any) -> Traced:
 @_table(transforms.ISTFT, "window")
 def _hann_window(module: transforms.ISTFT, config: Any) -> Traced:
     return (0.5 - 0.5 * cosines(arange(module.n_fft), module.n_fft)).float()
+
+
+def inverse_fourier_basis(size: int) -> Traced:
+    """Products with real parts, then imaginary ones, of a spectrum, `[2 (size / 2 + 1), size]` in float32.
+
+    x[n] = 1/N sum_k c_k (Re X_k cos(2 pi k n / N) - Im X_k sin(2 pi k n / N)), with c_k = 1 at both ends and
+    else 2.
+    """
+    bins = size // 2 + 1
+    k, n = arange(bins)[:, None], arange(size)[None]
+    inner = where((k % (size // 2)) > 0, 2.0 / size, constant(torch.tensor(1.0 / size)))
+    # sin a = cos(a - pi / 2): a quarter of a period earlier, of four times as many phases.
+    cosine, sine = (cosines(4 * k * n - quarter, 4 * size) for quarter in (0, size))
+    found: Traced = cat([cosine.float() * inner, sine.float() * -inner], 0)
+    return found
 
 
 def _band_weights(config: gain_shape.GainShapeConfig) -> Traced:

@@ -1,8 +1,8 @@
 """Sizes that are known only when a graph runs, as affine expressions.
 
 A `Dim` is c + sum_i a_i v_i with integers c and a_i. An atom v_i is a size of an input of the graph, the
-quotient or the maximum of other expressions. Comparisons are decided by bounds: with them a block's own
-code runs on sizes without numbers, and where it asks what cannot be known it ends in an error.
+quotient or the positive part of another expression. Comparisons are decided by bounds: with them a block's
+own code runs on sizes without numbers, and where it asks what cannot be known it ends in an error.
 """
 
 from __future__ import annotations
@@ -57,16 +57,14 @@ class Quotient(Atom):
 
 
 @dataclass(frozen=True, eq=False)
-class Largest(Atom):
-    """max(of, least).
+class Positive(Atom):
+    """max(of, 0).
 
     Args:
-        of: one of the two.
-        least: the other one.
+        of: positive or negative.
     """
 
     of: Dim = None  # type: ignore[assignment]
-    least: int = 0
 
 
 def variable(name: str, *, least: int) -> Dim:
@@ -141,14 +139,9 @@ class Dim:
     def __mod__(self, divisor: int) -> Any:
         return self - divisor * (self // divisor)
 
-    def at_least(self, least: int) -> Any:
+    def at_least(self, least: Size) -> Any:
         """max(self, least)."""
-        lower, upper = bounds(self)
-        if lower >= least:
-            return self
-        if upper <= least:
-            return least
-        return Dim({Largest(("max", self.key, least), least, upper, self, least): 1}, 0)
+        return least + _positive(self - least)
 
     def __bool__(self) -> bool:
         return bounds(self) != (0, 0)
@@ -197,8 +190,7 @@ def bounds(size: Size) -> tuple[float, float]:
 
 
 def _lower(size: Dim) -> float:
-    ends = ((f, atom.lower if f > 0 else atom.upper) for atom, f in size.terms.items())
-    best = size.constant + sum(factor * end for factor, end in ends)
+    best = size.constant + sum(f * (atom.lower if f > 0 else atom.upper) for atom, f in size.terms.items())
     for atom, factor in size.terms.items():
         rest: Any = size - Dim({atom: factor}, 0)
         if isinstance(atom, Quotient) and factor % atom.divisor == 0:
@@ -206,9 +198,24 @@ def _lower(size: Dim) -> float:
             times = factor // atom.divisor
             remainder = min(0, -times * (atom.divisor - 1))
             best = max(best, bounds(rest + times * atom.of)[0] + remainder)
-        elif isinstance(atom, Largest) and factor > 0:
-            best = max(best, bounds(rest + factor * atom.of)[0])
+        elif isinstance(atom, Positive):
+            without, within = bounds(rest)[0], bounds(rest + factor * atom.of)[0]
+            best = max(best, max(without, within) if factor > 0 else min(without, within))
     return best
+
+
+def _positive(size: Size) -> Any:
+    lower, upper = bounds(size)
+    if lower >= 0:
+        return size
+    if upper <= 0:
+        return 0
+    if isinstance(size, int):
+        return max(size, 0)
+    # max(-e, 0) = max(e, 0) - e: of the two one is written, so that they cancel.
+    if next(iter(size.terms.values())) < 0:
+        return size + _positive(-size)
+    return Dim({Positive(("max", size.key), 0, upper, size): 1}, 0)
 
 
 def _less(first: Dim, second: Size, *, strictly: bool) -> bool:

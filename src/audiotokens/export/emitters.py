@@ -62,15 +62,15 @@ def broadcast(*shapes: tuple[Size, ...]) -> tuple[Size, ...]:
 @emitter("to", "type_as")
 def to(x: Any, *kinds: Any, dtype: Any = None, device: Any = None) -> Traced:
     """A value in another type of numbers."""
-    x = traced(x)
+    value = traced(x)
     for kind in (*kinds, dtype):
         if isinstance(kind, Traced | Tensor):
             kind = kind.dtype
-        if isinstance(kind, torch.dtype) and kind != x.dtype:
+        if isinstance(kind, torch.dtype) and kind != value.dtype:
             number = TYPES[str(kind).removeprefix("torch.")]
-            name = graph().apply("Cast", x.name, attributes={"to": number})
-            return Traced(name, x.shape, kind, flipped=x.flipped, constant=x.constant)
-    return x
+            name = graph().apply("Cast", value.name, attributes={"to": number})
+            return Traced(name, value.shape, kind, flipped=value.flipped, constant=value.constant)
+    return value
 
 
 @emitter("double")
@@ -188,6 +188,12 @@ def _unary(name: str, operation: str) -> None:
         return elementwise(operation, x)
 
 
+@emitter("logical_not")
+def logical_not(x: Any) -> Traced:
+    """True for False."""
+    return elementwise("Not", x)
+
+
 for _name in ("exp", "log", "sin", "cos", "tanh", "sqrt", "sigmoid", "abs", "sign", "neg"):
     _unary(_name, _name.capitalize())
 
@@ -208,10 +214,12 @@ def where(condition: Any, x: Any, y: Any) -> Traced:
     kind = next(item.dtype for item in (x, y) if isinstance(item, Traced | Tensor))
     x, y = traced(x, dtype=kind), traced(y, dtype=kind)
     condition = traced(condition)
-    flipped = all(value.flipped for value in (condition, x, y) if not value.constant and value.ndim > 1)
+    varying = [value for value in (condition, x, y) if not value.constant and value.ndim > 1]
+    flipped = bool(varying) and all(value.flipped for value in varying)
     names = [_laid(value, flipped) for value in (condition, x, y)]
     shape = broadcast(condition.shape, x.shape, y.shape)
-    return Traced(graph().apply("Where", *names), shape, kind, flipped=flipped and len(shape) > 1)
+    known = all(value.constant for value in (condition, x, y))
+    return Traced(graph().apply("Where", *names), shape, kind, flipped=flipped, constant=known)
 
 
 @emitter("silu")
@@ -258,6 +266,12 @@ def total(x: Any, dim: Any = None, keepdim: bool = False) -> Traced:
     return Traced(name, tuple(kept), x.dtype, constant=x.constant)
 
 
+@emitter("any")
+def any_true(x: Any, dim: int, keepdim: bool = False) -> Traced:
+    """Whether anything is true along an axis."""
+    return total(to(x, torch.float32), dim, keepdim) > 0.0
+
+
 @emitter("matmul")
 def matmul(x: Any, y: Any) -> Traced:
     """Product of matrices in the two last axes."""
@@ -302,3 +316,13 @@ def group_norm(x: Any, groups: int, weight: Any = None, bias: Any = None, eps: f
     back = own.apply("Reshape", normal, own.integers(1, channels, -1))
     y = Traced(back, x.shape, x.dtype)
     return add(multiply(y, traced(weight)[:, None]), traced(bias)[:, None])
+
+
+@emitter("scaled_dot_product_attention")
+def attention(query: Any, key: Any, value: Any, attn_mask: Any = None) -> Traced:
+    """softmax(q k' / sqrt(d)) v, with minus infinity where the mask is false."""
+    query = traced(query)
+    scores = matmul(query * query.shape[-1] ** -0.5, traced(key).mT)
+    if attn_mask is not None:
+        scores = where(attn_mask, scores, -torch.inf)
+    return matmul(softmax(scores), value)

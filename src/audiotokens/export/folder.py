@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from audiotokens.architectures.encodec import EncodecCodec
 from audiotokens.codec import Codec
-from audiotokens.errors import AudioTokensError, MissingExtraError
-from audiotokens.export.check import check_codec
+from audiotokens.codec.vocoder import NetVocoder
+from audiotokens.errors import AudioTokensError, MissingExtraError, NotOfferedError
+from audiotokens.export.check import check_graphs
 from audiotokens.export.graph import OPSET, Graph
 from audiotokens.export.nets import NetTracer, Steps, find_steps
 from audiotokens.export.quantizers import decoder_graph, encoder_graph
@@ -19,48 +19,49 @@ from audiotokens.export.weights import WEIGHTS, StoredWeights
 from audiotokens.nn.block import Sequential
 
 GRAPHS = "graphs.json"
-FORMAT_VERSION = 1
+_VERSION = 1
 
 
-def export_onnx(codec: Codec, folder: Path | str, *, streaming: bool = True) -> Path:
+def export_onnx(codec: Codec | NetVocoder, folder: Path | str, *, streaming: bool = True) -> Path:
     """Write a tokenizer's folder with graphs that run it without torch.
 
-    Every graph is run on noise and compared with the tokenizer where onnxruntime is installed.
+    Where onnxruntime is installed, every graph is run on noise and compared with the tokenizer.
 
     Args:
-        codec: any codec of this package.
+        codec: a codec or a vocoder of this package.
         folder: is made where it does not exist. Where it holds this tokenizer already, the graphs and
             `graphs.json` are written beside what is there.
-        streaming: whether graphs of single steps are written where the codec can be stepped.
+        streaming: whether graphs of single steps are written where the nets can be stepped.
 
     Returns:
         The folder.
 
     Raises:
-        NotOfferedError: a part of the codec has no form as a graph.
+        NotOfferedError: a part of the tokenizer has no form as a graph.
         MissingExtraError: onnx is not installed.
     """
-    try:
-        import onnx  # noqa: F401
-    except ModuleNotFoundError:
-        raise MissingExtraError("Writing graphs", "export") from None
+    if importlib.util.find_spec("onnx") is None:
+        raise MissingExtraError("Writing graphs", "export")
+    if isinstance(codec, EncodecCodec) and codec.config.windowed:
+        raise NotOfferedError(
+            f"{codec.spec.name} codes overlapping windows with gains of their own, which graphs do not hold"
+        )
     folder = Path(folder)
     if not _holds(folder, codec):
         codec.save(folder)
-    exact, device = codec.exact, codec.device
+    training, exact, device = codec.training, codec.exact, codec.device
     codec.to("cpu").eval().make_exact(False)
     try:
-        writer = _Writer(codec, folder, streaming)
-        description = writer.written()
-        check_codec(codec, folder, description)
-        (folder / GRAPHS).write_text(json.dumps(description, indent=1) + "\n")
+        description = _Writer(codec, folder, streaming).written()
+        check_graphs(codec, folder, description)
     finally:
-        codec.to(device).make_exact(exact)
+        codec.to(device).train(training).make_exact(exact)
+    (folder / GRAPHS).write_text(json.dumps(description, indent=1) + "\n")
     return folder
 
 
-def _holds(folder: Path, codec: Codec) -> bool:
-    """Whether a folder holds a codec already."""
+def _holds(folder: Path, codec: Codec | NetVocoder) -> bool:
+    """Whether a folder holds a tokenizer already."""
     try:
         return type(codec).read(folder).fingerprint == codec.fingerprint
     except (AudioTokensError, OSError):
@@ -68,29 +69,38 @@ def _holds(folder: Path, codec: Codec) -> bool:
 
 
 class _Writer:
-    def __init__(self, codec: Codec, folder: Path, streaming: bool) -> None:
+    def __init__(self, codec: Codec | NetVocoder, folder: Path, streaming: bool) -> None:
         self.codec, self.folder, self.streaming = codec, folder, streaming
         self.weights = StoredWeights(folder / WEIGHTS, codec.state_dict(keep_vars=True))
 
     def written(self) -> dict[str, Any]:
         """Write all graphs; return their description."""
-        codec, spec = self.codec, self.codec.spec
-        hop = int(spec.hop)
-        encoder = decoder = encode = None
+        head = {
+            "format": "audiotokens-graphs",
+            "version": _VERSION,
+            "opset": OPSET,
+            "fingerprint": self.codec.fingerprint,
+        }
+        parts = self._codec(self.codec) if isinstance(self.codec, Codec) else self._vocoder(self.codec)
+        return head | parts
+
+    def _codec(self, codec: Codec) -> dict[str, Any]:
+        spec, group = codec.spec, codec.frames_per_hop
+        hop, size = int(spec.hop), codec.quantizer.dim
+        encoder = encode = None
         if spec.can_encode:
             encoder = self._net("encoder", codec.encoder_net, spec.channels, hop, spec.min_samples)
             encode = self._graph("quantizer.encode", encoder_graph(codec, self.weights))
-        if spec.can_decode:
-            frames = codec.frames_per_hop
-            decoder = self._net("decoder", codec.decoder_net, codec.quantizer.dim, frames, frames)
+        nets = {books: codec.decoder_for(books) for books in spec.legal_prefixes}
+        if all(net is codec.decoder_net for net in nets.values()):
+            decoder = self._net("decoder", codec.decoder_net, size, group, group)
+        else:
+            under = {str(n): self._net(f"decoder.{n}", net, size, group, group) for n, net in nets.items()}
+            decoder = {"by_codebooks": under}
         return {
-            "format": "audiotokens-graphs",
-            "version": FORMAT_VERSION,
-            "opset": OPSET,
-            "fingerprint": codec.fingerprint,
             "hop": hop,
-            "latent": codec.quantizer.dim,
-            "frames_per_hop": codec.frames_per_hop,
+            "latent": size,
+            "frames_per_hop": group,
             "external": [WEIGHTS],
             "encoder": encoder,
             "decoder": decoder,
@@ -98,6 +108,20 @@ class _Writer:
                 "encode": encode,
                 "decode": self._graph("quantizer.decode", decoder_graph(codec, self.weights)),
             },
+        }
+
+    def _vocoder(self, vocoder: NetVocoder) -> dict[str, Any]:
+        features = vocoder.spec.features
+        if features is None:
+            raise NotOfferedError(f"{vocoder.spec.name} reads no features, expected those of a vocoder")
+        return {
+            "hop": int(vocoder.spec.sample_rate / features.frame_rate),
+            "latent": features.size,
+            "frames_per_hop": 1,
+            "external": [WEIGHTS],
+            "encoder": None,
+            "decoder": self._net("decoder", vocoder.decoder_net, features.size, 1, 1),
+            "quantizer": None,
         }
 
     def _net(self, name: str, net: Sequential, channels: int, hop: int, least: int) -> dict[str, Any]:
@@ -122,13 +146,3 @@ class _Writer:
         file = f"{name}.onnx"
         (self.folder / file).write_bytes(graph.model().SerializeToString())
         return {"file": file}
-
-
-def remove_graphs(folder: Path) -> None:
-    """Remove the graphs of a folder, and nothing else."""
-    for path in (*folder.glob("*.onnx"), folder / GRAPHS):
-        path.unlink(missing_ok=True)
-
-
-Check = Callable[[Codec, Path, dict[str, Any]], None]
-__all__ = ["FORMAT_VERSION", "GRAPHS", "export_onnx", "remove_graphs", "torch"]

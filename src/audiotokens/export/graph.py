@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audiotokens.export.dims import Dim, Largest, Quotient, Size, Variable
+from audiotokens.export.dims import Dim, Positive, Quotient, Size, Variable
 from audiotokens.export.weights import WEIGHTS, StoredTensor, StoredWeights
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Graph:
         self.inputs: list[Port] = []
         self.outputs: list[tuple[Port, str]] = []
         self.variables: dict[str, tuple[str, int, int]] = {}
+        """Where each variable is found: an input, its axis, and how many of its entries one counts."""
         self._constants: dict[str, np.ndarray] = {}
         self._stored: dict[str, tuple[str, StoredTensor]] = {}
         self._known: dict[Any, Any] = {}
@@ -143,27 +144,25 @@ class Graph:
             if atom.lower < 0:
                 of = self.apply("Sub", of, self.apply("Mod", of, divisor))
             return self.apply("Div", of, divisor)
-        if isinstance(atom, Largest):
-            return self.apply("Max", self._size(atom.of), self.integers(atom.least))
+        if isinstance(atom, Positive):
+            return self.apply("Max", self._size(atom.of), self.integers(0))
         if not isinstance(atom, Variable):
             raise TypeError(f"{atom} is no size")
-        value, axis, divisor = self.variables[atom.name]
+        value, axis, unit = self.variables[atom.name]
         size = self.apply("Shape", value, attributes={"start": axis, "end": axis + 1})
-        return size if divisor == 1 else self.apply("Div", size, self.integers(divisor))
+        return size if unit == 1 else self.apply("Div", size, self.integers(unit))
 
     def output(self, port: Port, value: str) -> None:
         """Make a value an output under the name of a port."""
         self.outputs.append((port, value))
 
     def _new_name(self) -> str:
-        number, name = self._count, ""
+        rest, name = self._count, ""
         self._count += 1
-        while True:
-            name = _DIGITS[number % 62] + name
-            number = number // 62 - 1
-            if number < 0:
-                # One letter first, as some readers take names for identifiers.
-                return "_" + name
+        while rest or not name:
+            name, rest = _DIGITS[rest % 62] + name, rest // 62
+        # Some readers take names for identifiers, which begin with no digit.
+        return "_" + name
 
     def used_nodes(self) -> list[Node]:
         """The nodes that outputs depend on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from audiotokens.errors import NotOfferedError
 from audiotokens.export.computed import tables
-from audiotokens.export.dims import Dim, Size, same, surely, variable
+from audiotokens.export.dims import Dim, Size, same, variable
 from audiotokens.export.graph import Graph, Port
 from audiotokens.export.rules import rules
 from audiotokens.export.traced import Traced, Tracing, traced
@@ -18,6 +20,7 @@ from audiotokens.export.weights import StoredWeights
 from audiotokens.nn.block import Sequential, State
 
 _MOST_HOPS = 512
+_MOST_PERIOD = 32
 
 
 @dataclass(frozen=True)
@@ -66,21 +69,26 @@ def find_steps(net: Sequential, channels: int, hop: int) -> Steps:
     state = net.initial_state(1, like=torch.zeros(0))
     states, totals = [state], [0]
     for _ in range(_MOST_HOPS):
-        x = 0.1 * torch.randn(1, channels, hop, generator=generator)
-        y, state = net.step(x, state)
+        y, state = net.step(0.1 * torch.randn(1, channels, hop, generator=generator), state)
         states.append(state)
         totals.append(totals[-1] + y.shape[2])
-        if len(states) < 4:
-            continue
-        # The last three states have equal shapes, and so it goes on.
-        shapes = [[tensor.shape for tensor in each] for each in states[-3:]]
-        gives = totals[-1] - totals[-2]
-        steady = shapes[0] == shapes[1] == shapes[2] and gives == totals[-2] - totals[-3]
-        if steady and totals[-3] >= gives > 0:
-            varying = tuple(i for i in range(len(state)) if _varies([each[i] for each in states[-3:]]))
-            count = len(states) - 3
-            return Steps(count * hop, totals[-3], hop, gives, states[-3], varying)
-    raise NotOfferedError("a graph of steps cannot be written: the state of the net keeps no shape")
+        for period in range(1, min(_MOST_PERIOD, (len(states) - 1) // 2) + 1):
+            found = states[-1 - 2 * period :: period]
+            gives = totals[-1] - totals[-1 - period]
+            begun = totals[-1 - 2 * period]
+            if _steady(found) and begun >= gives > 0 and totals[-1] - begun == 2 * gives:
+                varying = tuple(i for i in range(len(state)) if _varies([each[i] for each in found]))
+                count = len(states) - 1 - 2 * period
+                return Steps(count * hop, begun, period * hop, gives, found[0], varying)
+    raise NotOfferedError(
+        "graphs of steps cannot be written, as the state of the net keeps no size: export without streaming"
+    )
+
+
+def _steady(states: list[State]) -> bool:
+    """Whether all have equal shapes."""
+    shapes = [[tensor.shape for tensor in state] for state in states]
+    return all(each == shapes[0] for each in shapes)
 
 
 def _varies(values: list[Tensor]) -> bool:
@@ -109,7 +117,7 @@ class NetTracer:
     def offline(self) -> Graph:
         """A graph of whole inputs."""
         graph, x = self._begun(variable("t", least=self.least), 1)
-        with self._tracing(graph):
+        with _tracing(self.net, graph, self._config):
             y = self.net(x)
             self._output(graph, y)
         return graph
@@ -117,7 +125,7 @@ class NetTracer:
     def first(self, steps: Steps) -> Graph:
         """A graph of the first step, with the initial state in it."""
         graph, x = self._begun(steps.first, 1)
-        with self._tracing(graph):
+        with _tracing(self.net, graph, self._config):
             y, state = self.net.step(x, self.net.initial_state(1, like=torch.zeros(0)))
             self._check(y, steps.first_gives)
             self._output(graph, y)
@@ -128,7 +136,7 @@ class NetTracer:
         """A graph of any number of steps at once."""
         number = variable("n", least=1)
         graph, x = self._begun(number * steps.size, steps.size)
-        with self._tracing(graph):
+        with _tracing(self.net, graph, self._config):
             y, state = self.net.step(x, self._input_states(graph, steps))
             self._check(y, number * steps.gives)
             self._output(graph, y)
@@ -138,7 +146,7 @@ class NetTracer:
     def last(self, steps: Steps) -> Graph:
         """A graph of the end of a stream."""
         graph, x = self._begun(variable("r", least=0), 1)
-        with self._tracing(graph):
+        with _tracing(self.net, graph, self._config):
             y, _ = self.net.step(x, self._input_states(graph, steps), final=True)
             self._output(graph, y)
         return graph
@@ -151,9 +159,6 @@ class NetTracer:
             (atom,) = frames.terms
             graph.variables[atom.key[0]] = ("x", 2, divisor)
         return graph, Traced("x", (1, self.channels, frames))
-
-    def _tracing(self, graph: Graph) -> Any:
-        return _Entered(self.net, graph, self._config)
 
     def _input_states(self, graph: Graph, steps: Steps) -> Any:
         state: list[Any] = list(steps.states)
@@ -191,19 +196,8 @@ class NetTracer:
             )
 
 
-class _Entered:
-    """A net under its rules, with gradients enabled: then no kernel that a graph cannot say is taken."""
-
-    def __init__(self, net: Sequential, graph: Graph, config: Any) -> None:
-        self._managers = [torch.enable_grad(), rules(net), Tracing(graph, dict(tables(net, config)))]
-
-    def __enter__(self) -> None:
-        for manager in self._managers:
-            manager.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        for manager in reversed(self._managers):
-            manager.__exit__(*error)
-
-
-__all__ = ["NetTracer", "Steps", "find_steps", "surely"]
+@contextlib.contextmanager
+def _tracing(net: Sequential, graph: Graph, config: Any) -> Iterator[None]:
+    """Trace a net under its rules, with gradients: then no kernel that a graph cannot say is taken."""
+    with torch.enable_grad(), rules(net), Tracing(graph, dict(tables(net, config))):
+        yield

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from audiotokens.architectures.vocos import CodeSums
 from audiotokens.codec import Codec
 from audiotokens.errors import NotOfferedError
-from audiotokens.export.arrangement import cat, cut, expand, reshape, unsqueezed
+from audiotokens.export.arrangement import arange, cat, cut, expand, reshape, unsqueezed
 from audiotokens.export.dims import Size, variable
 from audiotokens.export.emitters import elementwise, linear, where
 from audiotokens.export.graph import Graph, Port
@@ -27,6 +28,7 @@ from audiotokens.quantizers.projected import ProjectedQuantizer
 from audiotokens.quantizers.residual import ResidualQuantizer
 from audiotokens.quantizers.split import SplitQuantizer
 from audiotokens.quantizers.vector import VectorQuantizer
+from audiotokens.spec import StreamSpec
 
 Codes = list[Traced]
 """int64 `[1, K_i, T_i]`, one for each rate."""
@@ -52,7 +54,9 @@ def encoder_graph(codec: Codec, weights: StoredWeights) -> Graph:
                 ends.append(ends[-1] + stream.num_codebooks)
             codes = [cut(whole, 1, start, end) for start, end in zip(ends, ends[1:])]
         for stream, part in zip(codec.spec.streams, codes, strict=True):
-            made.output(Port(stream.name, "int64", (1, stream.num_codebooks, "u")), part.plain())
+            # Axes of one name have to be equally long.
+            axis = f"u{_per_hop(codec, stream)}"
+            made.output(Port(stream.name, "int64", (1, stream.num_codebooks, axis)), part.plain())
     return made
 
 
@@ -65,9 +69,8 @@ def decoder_graph(codec: Codec, weights: StoredWeights) -> Graph:
     made, frames = _begun(codec, weights)
     codes = []
     for stream in codec.spec.streams:
-        ratio = int(stream.frame_rate / codec.spec.frame_rate)
-        axis = f"t{ratio}"
-        made.inputs.append(Port(stream.name, "int64", (1, stream.num_codebooks, axis)))
+        ratio = _per_hop(codec, stream)
+        made.inputs.append(Port(stream.name, "int64", (1, stream.num_codebooks, f"t{ratio}")))
         hops = frames // codec.frames_per_hop
         codes.append(Traced(stream.name, (1, stream.num_codebooks, hops * ratio), torch.int64))
         made.variables.setdefault("n", (stream.name, 2, ratio))
@@ -79,17 +82,24 @@ def decoder_graph(codec: Codec, weights: StoredWeights) -> Graph:
     return made
 
 
+def _per_hop(codec: Codec, stream: StreamSpec) -> int:
+    """Frames of a stream per frame of the slowest one."""
+    return int(stream.frame_rate / codec.spec.frame_rate)
+
+
 def _begun(codec: Codec, weights: StoredWeights) -> tuple[Graph, Any]:
     return Graph(weights), variable("n", least=1) * codec.frames_per_hop
 
 
 def _encode(quantizer: Quantizer, latents: Traced) -> Codes:
-    return _rule(_ENCODERS, quantizer)(quantizer, latents)
+    codes: Codes = _rule(_ENCODERS, quantizer)(quantizer, latents)
+    return codes
 
 
 def _decode(quantizer: Quantizer, codes: Codes, number: Traced) -> Traced:
     """Latents in float32 of the first `number` `[1]` books; where that is none, of anything."""
-    return _rule(_DECODERS, quantizer)(quantizer, codes, number)
+    latents: Traced = _rule(_DECODERS, quantizer)(quantizer, codes, number)
+    return latents
 
 
 def _rule(rules: dict[type, Callable[..., Any]], quantizer: Quantizer) -> Callable[..., Any]:
@@ -277,7 +287,7 @@ def _repeated(latents: Traced, stride: int) -> Traced:
 @_encoder(GroupedQuantizer)
 def _encode_grouped(quantizer: GroupedQuantizer, latents: Traced) -> Codes:
     codes = [_encode(inner, part)[0] for inner, part in _groups(quantizer, latents)]
-    books = len(codes[0].shape[1:2]) and codes[0].shape[1]
+    books = len(quantizer._first.codebook_sizes)
     if quantizer.config.nested_dropout:
         return [cat(codes, 1)]
     return [cat([cut(part, 1, book, book + 1) for book in range(books) for part in codes], 1)]
@@ -307,4 +317,18 @@ def _groups(quantizer: GroupedQuantizer, latents: Traced) -> list[tuple[Quantize
         inner = quantizer._inner[0 if quantizer.config.shared else index]
         found.append((inner, cut(latents, 1, start, start + size)))
         start += size
+    return found
+
+
+@_encoder(CodeSums)
+def _encode_for_sums(quantizer: CodeSums, latents: Traced) -> Codes:
+    return _encode(quantizer._searched(), latents)
+
+
+@_decoder(CodeSums)
+def _decode_sums(quantizer: CodeSums, codes: Codes, number: Traced) -> Traced:
+    books = arange(len(quantizer.codebook_sizes))
+    entries = traced(quantizer.rows)[codes[0] + (books * quantizer.size)[:, None]]
+    used = (books < number).to(torch.float32)
+    found: Traced = (entries * used[:, None, None]).sum(1).mT
     return found

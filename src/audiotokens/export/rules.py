@@ -12,9 +12,13 @@ from typing import Any
 
 from torch import nn
 
-from audiotokens.export.arrangement import conv1d, overlap_add
+from audiotokens.export.arrangement import arange, cat, conv1d, overlap_add
+from audiotokens.export.computed import inverse_fourier_basis
+from audiotokens.export.dims import Size
+from audiotokens.export.lstm import run_lstm
 from audiotokens.export.traced import Traced, traced
-from audiotokens.nn import conv, transforms
+from audiotokens.nn import attention, conv, recurrent, transforms
+from audiotokens.nn.block import at_least
 
 Rule = Callable[..., Any]
 _RULES: dict[type, dict[str, Rule]] = {}
@@ -54,3 +58,42 @@ def _depthwise(block: conv.DepthwiseConv1d, x: Traced) -> Traced:
 @_rule(transforms.IMDCT, "synthesize")
 def _inverse_mdct(block: transforms.IMDCT, x: Traced, tail: Any = None) -> Traced:
     return overlap_add(x.mT @ block.basis, block.hop, tail)
+
+
+@_rule(transforms.ISTFT, "synthesize")
+def _inverse_stft(block: transforms.ISTFT, x: Traced, tail: Any = None) -> Traced:
+    """A product with cosines and sines; the last channel marks the frames that exist."""
+    window = traced(block.window)
+    frames = x[:, :-1].mT @ (inverse_fourier_basis(block.n_fft) * window)
+    squares = x[:, -1:].mT @ window.square()[None]
+    tails = [None, None] if tail is None else [tail[:, :1], tail[:, 1:]]
+    sums = [overlap_add(part, block.hop, begun) for part, begun in zip((frames, squares), tails)]
+    found: Traced = cat(sums, 1)
+    return found
+
+
+@_rule(attention.Attention, "_pieces")
+def _one_piece(
+    block: attention.Attention, steps: Size, total: Size
+) -> Iterator[tuple[Size, Size, Size, Size]]:
+    window = block.config.window
+    yield 0, steps, 0 if window is None else at_least(total - steps - window + 1, 0), total
+
+
+@_rule(attention.Attention, "_mask")
+def _attention_mask(block: attention.Attention, size: Size, keys: Size, absent: Any) -> Any:
+    steps = arange(keys)
+    distance = steps[keys - size :, None] - steps
+    seen = (steps >= absent[:, None, None, None]) & (distance >= 0)
+    return seen if block.config.window is None else seen & (distance < block.config.window)
+
+
+@_rule(recurrent.LSTM, "step")
+def _lstm(block: recurrent.LSTM, x: Traced, state: Any, *, final: bool = False) -> Any:
+    outputs, after = run_lstm(block.lstm, x.mT, state)
+    return outputs.mT + x if block.skip else outputs.mT, after
+
+
+@_rule(recurrent.BiLSTM, "step")
+def _both_directions(block: recurrent.BiLSTM, x: Traced, state: Any, *, final: bool = False) -> Any:
+    return block._both(x, run_lstm(block.lstm, x.mT, None)[0]), state  # type: ignore[arg-type]

@@ -9,10 +9,10 @@ nothing: a `Traced` may lie in the graph with them swapped, as tensors may in me
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -23,8 +23,9 @@ from audiotokens.export.graph import Graph
 
 EMITTERS: dict[str, Callable[..., Any]] = {}
 """Name of a function or method of torch -> what writes its nodes."""
-_OPERATORS = {"truediv": "div", "rtruediv": "rdiv", "getitem": "getitem", "invert": "logical_not"}
+_OPERATORS = {"truediv": "div", "rtruediv": "rdiv", "invert": "logical_not"}
 _active: list[Tracing] = []
+_Emitter = TypeVar("_Emitter", bound=Callable[..., Any])
 
 
 class Traced:
@@ -57,10 +58,62 @@ class Traced:
     ) -> Any:
         return _emitted(function, args, kwargs or {})
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Callable[..., Traced]:
         if name.startswith("__") or name not in EMITTERS:
             raise AttributeError(f"a traced tensor has no {name}")
-        return lambda *args, **kwargs: EMITTERS[name](self, *args, **kwargs)
+        return functools.partial(EMITTERS[name], self)
+
+    def __add__(self, other: Any) -> Traced:
+        return _applied("add", self, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Traced:
+        return _applied("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Traced:
+        return _applied("rsub", self, other)
+
+    def __mul__(self, other: Any) -> Traced:
+        return _applied("mul", self, other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Traced:
+        return _applied("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Traced:
+        return _applied("rdiv", self, other)
+
+    def __mod__(self, other: Any) -> Traced:
+        return _applied("mod", self, other)
+
+    def __matmul__(self, other: Any) -> Traced:
+        return _applied("matmul", self, other)
+
+    def __neg__(self) -> Traced:
+        return _applied("neg", self)
+
+    def __invert__(self) -> Traced:
+        return _applied("logical_not", self)
+
+    def __lt__(self, other: Any) -> Traced:
+        return _applied("lt", self, other)
+
+    def __ge__(self, other: Any) -> Traced:
+        return _applied("ge", self, other)
+
+    def __gt__(self, other: Any) -> Traced:
+        return _applied("gt", self, other)
+
+    def __and__(self, other: Any) -> Traced:
+        return _applied("and", self, other)
+
+    def __or__(self, other: Any) -> Traced:
+        return _applied("or", self, other)
+
+    def __getitem__(self, index: Any) -> Traced:
+        return _applied("getitem", self, index)
 
     @property
     def ndim(self) -> int:
@@ -94,19 +147,9 @@ class Traced:
         return graph().apply("Transpose", self.name, attributes={"perm": order})
 
 
-def _operator(name: str) -> Callable[..., Any]:
-    emitter = _OPERATORS.get(name, name)
-
-    def operate(self: Traced, *others: Any) -> Any:
-        return EMITTERS[emitter](self, *others)
-
-    return operate
-
-
-for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "matmul", "neg", "getitem"):
-    setattr(Traced, f"__{_name}__", _operator(_name))
-for _name in ("lt", "le", "gt", "ge", "and", "or", "mod", "invert"):
-    setattr(Traced, f"__{_name}__", _operator(_name))
+def _applied(name: str, *operands: Any) -> Traced:
+    found: Traced = EMITTERS[name](*operands)
+    return found
 
 
 class Tracing(TorchFunctionMode):
@@ -123,11 +166,11 @@ class Tracing(TorchFunctionMode):
 
     def __enter__(self) -> Tracing:
         _active.append(self)
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         _active.pop()
 
     def __torch_function__(
@@ -201,10 +244,10 @@ def weight(name: str) -> Traced:
     return Traced(value, stored.shape, dtype, constant=True)
 
 
-def emitter(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def emitter(*names: str) -> Callable[[_Emitter], _Emitter]:
     """Make a function the one that writes the nodes of functions of torch."""
 
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+    def register(function: _Emitter) -> _Emitter:
         EMITTERS.update(dict.fromkeys(names, function))
         return function
 
@@ -232,9 +275,3 @@ def _flat(items: Any) -> Iterator[Any]:
             yield from _flat(item)
         else:
             yield item
-
-
-def as_numpy(values: Any) -> np.ndarray:
-    """Values of a plain tensor."""
-    found: np.ndarray = values.detach().cpu().numpy()
-    return found

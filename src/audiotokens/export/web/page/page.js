@@ -4,7 +4,7 @@ import { Player, readSound, writeWav } from "./sound.js";
 
 const LONGEST = 600; // seconds of one recording
 const SIGHT = 6; // seconds in sight while a recording goes on
-const RECENT = 50; // steps that the shown time is the mean of
+const RECENT = 50; // steps whose mean time is shown
 const OVERTAKEN = "Another recording came in its place.";
 const find = (id) => document.getElementById(id);
 const base = new URL(".", location.href);
@@ -121,11 +121,14 @@ function chosen() {
 function counters(samples = 0, { times, computing } = { times: [], computing: null }, decoding = []) {
   const { sample_rate: rate, lookahead } = codec.spec;
   const budget = (1000 * codec.hop) / rate;
-  const mean = (values) => values.slice(-RECENT).reduce((sum, value) => sum + value, 0) / Math.min(values.length, RECENT);
+  const mean = (values) => {
+    const recent = values.slice(1).slice(-RECENT); // the first step finds nothing prepared
+    return recent.reduce((sum, value) => sum + value, 0) / recent.length;
+  };
   find("frames").textContent = Math.max(0, ...pictures.rows.map(({ stream, book }) => pictures.tokens[stream][book].length));
   find("length").textContent = samples ? `in ${(samples / rate).toFixed(1)} s of sound` : "no sound yet";
-  find("step").textContent = times.length && codec.streaming ? mean(times).toFixed(1) : "–";
-  find("budget").textContent = `of ${budget.toFixed(0)} ms to encode${decoding.length ? `; ${mean(decoding).toFixed(1)} ms to decode` : ""}`;
+  find("step").textContent = times.length > 1 && codec.streaming ? mean(times).toFixed(1) : "–";
+  find("budget").textContent = `of ${budget.toFixed(0)} ms to encode${decoding.length > 1 ? `; ${mean(decoding).toFixed(1)} ms to decode` : ""}`;
   const waits = (1000 * (codec.hop + lookahead)) / rate;
   find("latency").textContent = codec.streaming ? (waits + (computing ?? 0)).toFixed(0) : "–";
   find("waits").textContent = `${waits.toFixed(0)} ms of sound${computing === null ? "" : `, ${computing.toFixed(0)} ms of computing`}`;
@@ -196,8 +199,7 @@ function tokens() {
     return [name, { frame_rate, codebook_sizes: sizes.slice(0, count), codes: recording.codes[name].slice(0, count) }];
   });
   return {
-    format: "audiotokens-codes",
-    version: 1,
+    format: "audiotokens codes 1",
     tokenizer: codec.spec.name,
     fingerprint: codec.fingerprint,
     sample_rate: codec.spec.sample_rate,
