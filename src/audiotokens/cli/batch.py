@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import sys
@@ -22,7 +23,7 @@ from audiotokens.errors import AudioTokensError, DamagedError
 if TYPE_CHECKING:
     from audiotokens.engines import Engine
     from audiotokens.recordings import Progress
-    from audiotokens.tokenizer import Tokenizer
+    from audiotokens.tokenizer import Encoder, Tokenizer
 
 Record = dict[str, Any]
 Work = Callable[[Item], Record]
@@ -62,6 +63,23 @@ def windowed(tokenizer: Tokenizer, window: float | None) -> Tokenizer:
     from audiotokens.recordings import Windowed
 
     return Windowed(tokenizer, window=window, overlap=min(2.0, window / 4))
+
+
+def disagreement(encoder: Encoder | None) -> Record:
+    """What a session in windows says of them, as a part of a record; nothing for other sessions."""
+    from audiotokens.recordings import WindowEncoder
+
+    found = encoder.disagreement if isinstance(encoder, WindowEncoder) else None
+    return {"disagreement": dataclasses.asdict(found)} if found else {}
+
+
+def disagreement_text(record: Record) -> str:
+    """Return how a line about a record ends, if windows have disagreed in it."""
+    found = record.get("disagreement")
+    if not found:
+        return ""
+    overlaps, cuts = f"{found['overlaps']:.2%}", f"{found['cuts']:.2%}"
+    return f"; windows disagree on {overlaps} of the codes in their overlaps, {cuts} beside the cuts"
 
 
 def run_batch(

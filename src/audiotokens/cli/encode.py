@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from audiotokens.cli import paths
-from audiotokens.cli.batch import Record, loaded, run_batch, watch, windowed
+from audiotokens.cli.batch import Record, disagreement, disagreement_text, loaded, run_batch, watch, windowed
 from audiotokens.cli.options import (
     BatchOptions,
     batch_options,
@@ -78,7 +78,7 @@ def _tokenizer(choice: Choice, options: BatchOptions) -> Tokenizer:
 
 
 def _encode_file(choice: Choice, options: BatchOptions, item: paths.Item) -> Record:
-    from audiotokens.recordings import WindowEncoder, encode_file
+    from audiotokens.recordings import encode_file
     from audiotokens.tokenfile import write_tokens
 
     tokenizer = _tokenizer(choice, options)
@@ -99,12 +99,11 @@ def _encode_file(choice: Choice, options: BatchOptions, item: paths.Item) -> Rec
     write_tokens(item.output, tokens, overwrite=options.force)
     if checkpoint:
         checkpoint.remove()
-    found = encoder.disagreement if isinstance(encoder, WindowEncoder) else None
     return {
         **_facts(tokens, item),
         "elapsed": elapsed,
         **({"window": choice.window} if choice.window else {}),
-        **({"disagreement": dataclasses.asdict(found)} if found else {}),
+        **disagreement(encoder),
     }
 
 
@@ -146,16 +145,8 @@ def _facts(tokens: Tokens, item: paths.Item) -> Record:
 
 
 def _describe(record: Record) -> str:
-    text = (
+    return one_line(
         f"{record['input']} -> {record['output']}: {record['seconds']:.2f} s, {size(record['bytes'])}, "
         f"{record['num_codebooks']} books, {record['bitrate'] / 1000:.2f} kbit/s"
+        f"{', kept' if 'kept' in record else ''}{disagreement_text(record)}"
     )
-    if "kept" in record:
-        text += ", kept"
-    if "disagreement" in record:
-        found = record["disagreement"]
-        text += (
-            f"; windows disagree on {found['overlaps']:.2%} of the codes in their overlaps, "
-            f"{found['cuts']:.2%} beside the cuts"
-        )
-    return one_line(text)

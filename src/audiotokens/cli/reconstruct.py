@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from audiotokens.cli import paths
-from audiotokens.cli.batch import Record, loaded, run_batch, watch, windowed
+from audiotokens.cli.batch import Record, disagreement, disagreement_text, loaded, run_batch, watch, windowed
 from audiotokens.cli.options import (
     BatchOptions,
     batch_options,
@@ -76,7 +76,8 @@ def _reconstruct_file(
 
     tokenizer = windowed(load(), window)
     started = time.perf_counter()
-    tokens = encode_file(tokenizer, item.source, num_codebooks=codebooks, progress=encoded)
+    encoder = tokenizer.encoder(num_codebooks=codebooks) if window else None
+    tokens = encode_file(tokenizer, item.source, num_codebooks=codebooks, encoder=encoder, progress=encoded)
     blocks = restored_blocks(tokenizer, tokens, decode_blocks(tokenizer, tokens, progress=decoded))
     sample_rate, num_samples = restored_format(tokenizer, tokens)
     write_blocks(item.output, blocks, sample_rate, overwrite=options.force, num_samples=num_samples)
@@ -89,6 +90,7 @@ def _reconstruct_file(
         "bitrate": tokens.bitrate,
         "elapsed": elapsed,
         "speed": tokens.duration / elapsed,
+        **disagreement(encoder),
     }
 
 
@@ -96,5 +98,5 @@ def _describe(record: Record) -> str:
     return one_line(
         f"{record['input']} -> {record['output']}: {record['seconds']:.2f} s, "
         f"{record['num_codebooks']} books, {record['bitrate'] / 1000:.2f} kbit/s, "
-        f"{record['speed']:.0f}x real time"
+        f"{record['speed']:.0f}x real time{disagreement_text(record)}"
     )

@@ -16,7 +16,7 @@ from audiotokens.splice import common_frame
 from audiotokens.tokenizer import Decoder, Streams, Tokenizer
 from audiotokens.tokens import Conditioning, Tokens
 
-_NAME = re.compile(r"(?P<name>.+):window=(?P<window>[0-9.]{1,9}),overlap=(?P<overlap>[0-9.]{1,9})")
+_NAME = re.compile(r"(?P<name>.+):window=(?P<window>[0-9.]{1,12}),overlap=(?P<overlap>[0-9.]{1,12})")
 
 
 class Windowed(Tokenizer):
@@ -61,7 +61,7 @@ class Windowed(Tokenizer):
         length = max(round(window * spec.sample_rate / unit), 4 * pairs)
         self.inner = tokenizer
         self.plan = Plan(unit, length * unit, 2 * pairs * unit)
-        name = f"{spec.name}:window={window:g},overlap={overlap:g}"
+        name = f"{spec.name}:window={window:.10g},overlap={overlap:.10g}"
         self._spec = _windowed_spec(spec, name, self.plan)
 
     @property
