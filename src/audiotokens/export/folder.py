@@ -10,6 +10,7 @@ from typing import Any
 from audiotokens.architectures.encodec import EncodecCodec
 from audiotokens.codec import Codec
 from audiotokens.codec.vocoder import NetVocoder
+from audiotokens.engines.graphs import GRAPHS_FILE, GRAPHS_FORMAT, GRAPHS_VERSION, read_graphs
 from audiotokens.errors import AudioTokensError, MissingExtraError, NotOfferedError
 from audiotokens.export.check import check_graphs
 from audiotokens.export.graph import OPSET, Graph
@@ -18,8 +19,7 @@ from audiotokens.export.quantizers import decoder_graph, encoder_graph
 from audiotokens.export.weights import WEIGHTS, StoredWeights
 from audiotokens.nn.block import Sequential
 
-GRAPHS = "graphs.json"
-_VERSION = 1
+CONFIG = "config.json"
 
 
 def export_onnx(codec: Codec | NetVocoder, folder: Path | str, *, streaming: bool = True) -> Path:
@@ -39,6 +39,11 @@ def export_onnx(codec: Codec | NetVocoder, folder: Path | str, *, streaming: boo
     Raises:
         NotOfferedError: a part of the tokenizer has no form as a graph.
         MissingExtraError: onnx is not installed.
+        AudioTokensError: the folder holds another tokenizer.
+
+    Example:
+        >>> export_onnx(audiotokens.load("speech-16k"), "speech-16k-onnx")  # doctest: +SKIP
+        PosixPath('speech-16k-onnx')
     """
     if importlib.util.find_spec("onnx") is None:
         raise MissingExtraError("Writing graphs", "export")
@@ -47,8 +52,13 @@ def export_onnx(codec: Codec | NetVocoder, folder: Path | str, *, streaming: boo
             f"{codec.spec.name} codes overlapping windows with gains of their own, which graphs do not hold"
         )
     folder = Path(folder)
-    if not _holds(folder, codec):
+    if not (folder / CONFIG).exists():
         codec.save(folder)
+    elif not _holds(folder, codec):
+        raise AudioTokensError(
+            f"{folder} holds another tokenizer than {codec.spec.name}: choose an empty folder, or its own"
+        )
+    (folder / GRAPHS_FILE).unlink(missing_ok=True)
     training, exact, device = codec.training, codec.exact, codec.device
     codec.to("cpu").eval().make_exact(False)
     try:
@@ -56,7 +66,11 @@ def export_onnx(codec: Codec | NetVocoder, folder: Path | str, *, streaming: boo
         check_graphs(codec, folder, description)
     finally:
         codec.to(device).train(training).make_exact(exact)
-    (folder / GRAPHS).write_text(json.dumps(description, indent=1) + "\n")
+    (folder / GRAPHS_FILE).write_text(json.dumps(description, indent=1) + "\n")
+    needed = read_graphs(folder).files()
+    for path in folder.glob("*.onnx"):
+        if path.name not in needed:
+            path.unlink()
     return folder
 
 
@@ -76,8 +90,8 @@ class _Writer:
     def written(self) -> dict[str, Any]:
         """Write all graphs; return their description."""
         head = {
-            "format": "audiotokens-graphs",
-            "version": _VERSION,
+            "format": GRAPHS_FORMAT,
+            "version": GRAPHS_VERSION,
             "opset": OPSET,
             "fingerprint": self.codec.fingerprint,
         }

@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from audiotokens.export.arrangement import arange, cat, conv1d, overlap_add
+from audiotokens.export.arrangement import arange, cat
 from audiotokens.export.computed import inverse_fourier_basis
+from audiotokens.export.convolution import conv1d, overlap_add
 from audiotokens.export.dims import Size
 from audiotokens.export.lstm import run_lstm
 from audiotokens.export.traced import Traced, traced
