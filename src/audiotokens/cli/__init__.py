@@ -28,6 +28,7 @@ VERBS = {
     "compare": ("compare:compare", "Measure tokenizers on real audio, at each number of books."),
     "votes": ("votes:votes", "Count the votes of blind tests, pair by pair."),
     "verify": ("verify:verify", "Check the ten promises of a tokenizer."),
+    "export": ("export:export", "Write a tokenizer as graphs that run without torch."),
     "train": ("train:train", "Train a tokenizer from a recipe."),
     "pack": ("pack:pack", "Pack audio into one file for training."),
     "bench": ("bench:bench", "Compare the parts of tokenizers in studies."),
