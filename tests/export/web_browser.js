@@ -3,8 +3,8 @@
 const fs = require("fs");
 const { chromium } = require("playwright-core");
 
-const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-const MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
+const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+  "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
 
 async function opened(browser, url, log, size = { width: 1180, height: 900 }) {
   const context = await browser.newContext({ viewport: size, permissions: ["microphone"], acceptDownloads: true });
@@ -21,17 +21,18 @@ const bytes = (file) => fs.readFileSync(file).toString("base64");
 const figures = async (tab) => Object.fromEntries(await tab.$$eval(".figures .big", (all) => all.map((each) => [(each.querySelector("[id]") ?? each).id, parseFloat(each.textContent)])));
 const colours = (tab, id) => tab.$eval(id, (canvas) => new Set(new Uint32Array(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size);
 
-// A file as input: its tokens, and what the first book and all books decode to.
-async function file(tab, wav) {
-  const found = await tab.evaluate(async (text) => {
+// Files as input: the tokens of a short one; those of another, and what the first book and all books decode to.
+async function file(tab, short, wav) {
+  const found = await tab.evaluate(async ([less, text]) => {
     const coded = (rows) => {
       const all = new Uint8Array(Float32Array.from(rows.flatMap((row) => [...row])).buffer);
       return btoa(all.reduce((letters, byte) => letters + String.fromCharCode(byte), ""));
     };
-    const buffer = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
-    const tokens = await window.audiotokens.encodeFile(buffer, "given.wav");
-    return { tokens, few: coded(await window.audiotokens.decode(1)), all: coded(await window.audiotokens.decode(Object.values(tokens.streams).reduce((sum, { codes }) => sum + codes.length, 0))) };
-  }, bytes(wav));
+    const buffer = (letters) => Uint8Array.from(atob(letters), (letter) => letter.charCodeAt(0)).buffer;
+    const brief = await window.audiotokens.encodeFile(buffer(less));
+    const tokens = await window.audiotokens.encodeFile(buffer(text), "given.wav");
+    return { brief, tokens, few: coded(await window.audiotokens.decode(1)), all: coded(await window.audiotokens.decode(Object.values(tokens.streams).reduce((sum, { codes }) => sum + codes.length, 0))) };
+  }, [bytes(short), bytes(wav)]);
   await tab.waitForSelector('[data-state="done"]');
   await tab.hover("#stage", { position: { x: 300, y: 5 } });
   const saved = await Promise.all([tab.waitForEvent("download"), tab.click("#save-tokens")]);
@@ -69,14 +70,13 @@ const modules = (tab, wavs, rate) =>
     [wavs.map(bytes), rate],
   );
 
-async function main(executable, { pages, elsewhere }) {
+async function main(executable, { pages, voice, elsewhere }) {
+  const browser = await chromium.launch({ executablePath: executable, args: [...FLAGS, `--use-file-for-fake-audio-capture=${voice}`] });
   const result = {};
-  for (const { name, url, wav, live, wavs, rate } of pages) {
-    const capture = live ? [...MICROPHONE, `--use-file-for-fake-audio-capture=${wav}`] : [];
-    const browser = await chromium.launch({ executablePath: executable, args: [...FLAGS, ...capture] });
+  for (const { name, url, short, wav, live, wavs, rate } of pages) {
     const log = [];
     const tab = await opened(browser, url, log);
-    result[name] = { ...(await file(tab, wav)), recorded: live ? await microphone(tab) : null, modules: wavs ? await modules(tab, wavs, rate) : null };
+    result[name] = { ...(await file(tab, short, wav)), recorded: live ? await microphone(tab) : null, modules: wavs ? await modules(tab, wavs, rate) : null };
     result[name].log = [...log];
     result[name].foreign = await foreign(tab, elsewhere);
     await tab.setViewportSize({ width: 360, height: 700 });
@@ -84,8 +84,9 @@ async function main(executable, { pages, elsewhere }) {
     await tab.setInputFiles("#file", { name: "words.mp3", mimeType: "audio/mpeg", buffer: Buffer.from("these are words") });
     await tab.waitForSelector('[data-state="error"]');
     result[name].status = await tab.textContent("#status");
-    await browser.close();
+    await tab.close();
   }
+  await browser.close();
   console.log(JSON.stringify(result));
 }
 
