@@ -84,9 +84,9 @@ class Side:
 
 @dataclass(frozen=True)
 class QuantizerGraphs:
-    """Latents to codes with all books, and codes back to latents."""
+    """Latents to codes with all books (None for what only decodes), and codes back to latents."""
 
-    encode: Graph
+    encode: Graph | None
     decode: Graph
 
 
@@ -123,7 +123,8 @@ class Graphs:
     def files(self) -> set[str]:
         """Names of all files that the graphs need."""
         graphs = [graph for side in (self.encoder, self.decoder) if side for graph in side.graphs()]
-        graphs += [self.quantizer.encode, self.quantizer.decode] if self.quantizer else []
+        found = [self.quantizer.encode, self.quantizer.decode] if self.quantizer else []
+        graphs += [graph for graph in found if graph]
         return {*(graph.file for graph in graphs), *self.external}
 
 

@@ -163,9 +163,9 @@ class OnnxTokenizer(Tokenizer):
 
     def quantize(self, latents: np.ndarray, num_codebooks: int) -> dict[str, np.ndarray]:
         """Codes `[K_i, T_i]` by stream of latents `[1, D, T]`, with the first `num_codebooks` books."""
-        if self._graphs.quantizer is None:
-            raise NotOfferedError(f"{self.spec.name} has no quantizer among its graphs")
-        graph = self._graphs.quantizer.encode
+        graph = self._graphs.quantizer.encode if self._graphs.quantizer else None
+        if graph is None:
+            raise NotOfferedError(f"{self.spec.name} has no graph that finds codes")
         names = [stream.name for stream in self.spec.streams]
         size = self._graphs.frames_per_hop if self._exact else self._graphs.frames_per_hop * self._block_hops
         starts = range(0, latents.shape[2], size)
