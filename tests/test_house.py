@@ -29,7 +29,7 @@ GROUND = [
     ["config", "spec", "audio", "entropy", "cache"],
     ["streams", "splice", "tokens"],
     ["tokformat", "tokenfile"],
-    ["tokenizer", "vocoder", "latency", "published", "hub", "plugins", "download", "recordings"],
+    ["tokenizer", "vocoder", "latency", "live", "published", "hub", "plugins", "download", "recordings"],
     ["originals"],
     ["registry", "catalog", "engines"],
 ]
@@ -46,9 +46,10 @@ ORDER = [*GROUND, *TORCH_FLOORS, ["verify"], APPLICATIONS, ["cli"]]
 RANKS = {name: rank for rank, names in enumerate(ORDER) for name in names}
 GROUND_NAMES = {name for names in GROUND for name in names}
 
-OPTIONAL = {"av", "espeakng_loader", "huggingface_hub", "onnx", "onnxruntime", "pesq", "pyarrow", "pystoi", "ray"}
+OPTIONAL = {"av", "espeakng_loader", "huggingface_hub", "onnx", "onnxruntime", "pesq", "pyarrow", "pystoi"}
 OPTIONAL |= {"ai_edge_litert", "imageio_ffmpeg", "pycodec2", "scipy", "tokenizers", "transformers", "yaml"}
-OPTIONAL |= {"distillmos", "numba", "pocketsphinx", "resemblyzer", "speechmos", "swift_f0", "visqol"}
+OPTIONAL |= {"distillmos", "numba", "pocketsphinx", "ray", "resemblyzer", "sounddevice", "speechmos"}
+OPTIONAL |= {"swift_f0", "visqol"}
 UNPICKLERS = {"torch.load", "torch.serialization.load"}
 TORCH_FILES = PACKAGE / "checkpoints" / "torchfiles.py"
 UNSAFE = {"cPickle", "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}

@@ -28,6 +28,8 @@ VERBS = {
     "compare": ("compare:compare", "Measure tokenizers on real audio, at each number of books."),
     "votes": ("votes:votes", "Count the votes of blind tests, pair by pair."),
     "verify": ("verify:verify", "Check the ten promises of a tokenizer."),
+    "latency": ("latency:latency", "Tell how late a tokenizer is, declared and measured."),
+    "stream": ("stream:stream", "Pass live sound through tokens and back."),
     "export": ("export:export", "Write a tokenizer as graphs that run without torch."),
     "train": ("train:train", "Train a tokenizer from a recipe."),
     "pack": ("pack:pack", "Pack audio into one file for training."),
