@@ -67,7 +67,7 @@ class CodecEncoder(_NetSession, Encoder):
     """A running encoder of a `Codec`."""
 
     def __init__(self, codec: Codec, num_codebooks: int) -> None:
-        super().__init__(codec, codec.encoder_net, codec.sample_waveform)
+        super().__init__(codec, codec.encoder_net, codec.sample)
         self._codec, self._books = codec, num_codebooks
 
     def push(self, chunk: WaveformLike) -> Tokens | None:
@@ -106,7 +106,7 @@ class CodecEncoder(_NetSession, Encoder):
         self._counters["received"] += samples.shape[1]
         if missing > 0:
             samples = np.pad(samples, ((0, 0), (0, missing)))
-        return codec.sample_waveform.new_tensor(samples)[None]
+        return codec.sample.new_tensor(samples)[None]
 
     @torch.inference_mode()
     def step(self, x: Tensor, state: State, *, final: bool) -> tuple[Codes, int, State]:
@@ -129,7 +129,7 @@ class CodecDecoder(_NetSession, Decoder):
     """A running decoder of a `Codec`."""
 
     def __init__(self, codec: Codec, num_codebooks: int | None) -> None:
-        super().__init__(codec, codec.decoder_net, codec.sample_latent)
+        super().__init__(codec, codec.decoder_net, codec.sample)
         self._codec, self._books = codec, num_codebooks
         self._counters["codebooks"] = codec.spec.check_prefix(num_codebooks)
 
@@ -168,6 +168,7 @@ class CodecDecoder(_NetSession, Decoder):
     @torch.inference_mode()
     def step(self, latents: Tensor, state: State, *, final: bool) -> tuple[Tensor, State]:
         """Map latents `[B, D, T]` of streams, with their states; return waveforms and states."""
+        latents = latents.to(self._codec.sample.dtype)
         return self._codec.decoder_for(self.codebooks).step(latents, state, final=final)
 
     def returned(self, waveform: Tensor, *, final: bool) -> np.ndarray:
@@ -185,7 +186,7 @@ class NetSynthesizer(_NetSession, Synthesizer):
     """A running `NetVocoder`."""
 
     def __init__(self, vocoder: NetVocoder) -> None:
-        super().__init__(vocoder, vocoder.decoder_net, vocoder.sample_features)
+        super().__init__(vocoder, vocoder.decoder_net, vocoder.sample)
         self._vocoder = vocoder
 
     def push(self, features: np.ndarray) -> np.ndarray:
@@ -200,7 +201,7 @@ class NetSynthesizer(_NetSession, Synthesizer):
 
     @torch.inference_mode()
     def _advance(self, features: np.ndarray, *, final: bool) -> np.ndarray:
-        x = self._vocoder.sample_features.new_tensor(features)[None]
+        x = self._vocoder.sample.new_tensor(features)[None]
         waveform, self.state = self._vocoder.decoder_net.step(x, self.state, final=final)
         self._counters["received"] += features.shape[1]
         self._counters["returned"] += waveform.shape[2]

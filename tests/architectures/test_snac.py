@@ -52,7 +52,7 @@ def test_goldens(case: Case, exact: bool) -> None:
     codec = converted(case).make_exact(exact)
     levels = codec.spec.num_codebooks
     for run in case.lengths:
-        latents = codec.encoder_net(case.waveform(run).to(codec.sample_waveform))
+        latents = codec.encoder_net(case.waveform(run).to(codec.sample))
         codes = codec.quantize(latents, levels)
         assert len(codes) == levels
         for level, own in enumerate(codes):

@@ -63,7 +63,7 @@ def test_goldens(case: Case, exact: bool) -> None:
     codec = converted(case).make_exact(exact)
     books = codec.spec.num_codebooks
     for run in case.lengths:
-        latents = codec.encoder_net(case.waveform(run).to(codec.sample_waveform.dtype)).float()
+        latents = codec.encoder_net(case.waveform(run).to(codec.sample.dtype)).float()
         codes = codec.quantize(latents, books)
         assert isinstance(codes, Tensor)
         assert torch.equal(codes[0], case.array(f"{run}.codes"))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from audiotokens.nn import attention
+from audiotokens.nn import attention, products
 from audiotokens.nn.attention import Attention, TransformerConfig, transformer
 from audiotokens.nn.block import Reach, Sequential
 from audiotokens.nn.rotary import rotate
@@ -159,14 +159,13 @@ def test_long_streams_lose_no_digits() -> None:
 def test_no_matrix_of_all_steps_by_all_steps() -> None:
     block = Attention(replace(BASE, window=50))
     sizes = []
-    original = functional.scaled_dot_product_attention
 
-    def watched(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+    def watched(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         sizes.append(query.shape[2] * key.shape[2])
-        return original(query, key, value, attn_mask=attn_mask)
+        return products.attention(query, key, value, mask)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(functional, "scaled_dot_product_attention", watched)
+        patch.setattr(attention, "attention", watched)
         block(torch.randn(1, 16, 5000))
     assert len(sizes) == 40
     assert max(sizes) <= 128 * (128 + 49)

@@ -467,7 +467,7 @@ def encode_chunked(codec: DACCodec, waveform: Tensor, window: int) -> tuple[Tens
     padded = functional.pad(waveform, (delay, delay + window))
     codes = []
     for start in range(0, waveform.shape[2], advance):
-        latents = padded[..., start : start + window].to(codec.sample_waveform)
+        latents = padded[..., start : start + window].to(codec.sample)
         for block in net:
             latents = unpadded(block, latents)
         codes.append(codec.quantizer.encode(latents.float()))
@@ -482,7 +482,7 @@ def decode_chunked(codec: DACCodec, codes: Tensor, frames: int) -> Tensor:
     """
     parts = []
     for chunk in torch.split(codes, frames, 2):
-        y = codec.quantizer.decode(chunk)
+        y = codec.quantizer.decode(chunk).to(codec.sample)
         for block in codec.decoder_net:
             y = unpadded(block, y)
         parts.append(y)
@@ -500,7 +500,7 @@ def unpadded(block: Block, x: Tensor) -> Tensor:
         beside = (x.shape[2] - y.shape[2]) // 2
         return x[..., beside : x.shape[2] - beside] + y
     if isinstance(block, ConvTranspose1d):
-        y = block.synthesize(x)
+        y = block.synthesize(x, x.new_zeros(x.shape[0], block.outputs, block.span - block.hop))
         return y if block.bias is None else y + block.bias[:, None]
     return block.apply_windows(x) if isinstance(block, Windowed) else block(x)
 

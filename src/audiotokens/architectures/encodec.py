@@ -326,7 +326,7 @@ class EncodecCodec(Codec):
             longest = max(size for *_, size in group)
             pieces = [waveforms[row, :, start : start + size] for row, start, size in group]
             batch = torch.stack([functional.pad(piece, (0, longest - piece.shape[1])) for piece in pieces])
-            batch = batch.to(self.device, self._encoder_type)
+            batch = batch.to(self.device, self._type)
             sizes = torch.tensor([size for *_, size in group], device=self.device)
             padded = None if int(sizes.min()) == longest else sizes
             gains = batch.new_ones(len(group))
@@ -381,7 +381,7 @@ class EncodecCodec(Codec):
                 part = torch.from_numpy(np.array(codes[:, read : read + count])).to(self.device)
                 read += count
                 latents = self.dequantize({"codes": part.unflatten(1, (len(group), frames)).transpose(0, 1)})
-                for segment, waveform in zip(group, self.decoder_net(latents)):
+                for segment, waveform in zip(group, self.decoder_net(latents.to(self._type)).float()):
                     yield segment, waveform * segment.scale
 
 

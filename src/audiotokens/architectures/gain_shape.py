@@ -27,6 +27,7 @@ from audiotokens.nn.block import Block, Pointwise, Reach, Residual, Sequential, 
 from audiotokens.nn.conv import DepthwiseConv1d
 from audiotokens.nn.layers import ChannelScale, LayerNorm, Linear, SiLU
 from audiotokens.nn.noise import NOISE_FRAMES, noise_table
+from audiotokens.nn.products import frames_product
 from audiotokens.nn.transforms import IMDCT, MDCT
 from audiotokens.quantizers import Quantizer, QuantizerConfig, RVQConfig, VectorConfig, build_quantizer
 from audiotokens.spec import Spec, StreamSpec, Taxonomy
@@ -194,8 +195,8 @@ class GainShapeFeatures(Pointwise):
 
     def map(self, x: Tensor) -> Tensor:
         coefficients = x.mT
-        levels = 0.5 * torch.log(coefficients.square() @ self.analysis.to(x.dtype) + 1e-8)
-        shapes = coefficients * torch.exp(-(levels @ self.spread.to(x.dtype)))
+        levels = 0.5 * torch.log(frames_product(coefficients.square(), self.analysis.to(x.dtype)) + 1e-8)
+        shapes = coefficients * torch.exp(-frames_product(levels, self.spread.to(x.dtype)))
         return torch.cat([shapes, (levels + 4) / 2], 2).mT
 
 
@@ -212,7 +213,7 @@ class GainShapeCoefficients(Pointwise):
         spread = self.spread.to(x.dtype)
         hop = spread.shape[1]
         shapes, gains = x.mT[..., :hop], x.mT[..., hop:]
-        return (shapes * torch.exp((gains - 3).clamp(max=6) @ spread)).mT
+        return (shapes * torch.exp(frames_product((gains - 3).clamp(max=6), spread))).mT
 
 
 class NoisyShapes(Block):
@@ -237,7 +238,8 @@ class NoisyShapes(Block):
         (count,) = state
         bands, hop = self.spread.shape
         frames = x.mT
-        levels = torch.exp((frames[..., hop + bands :] - 2).clamp(max=3) @ self.spread.to(x.dtype))
+        loudness = (frames[..., hop + bands :] - 2).clamp(max=3)
+        levels = torch.exp(frames_product(loudness, self.spread.to(x.dtype)))
         if self.training:
             noise = torch.randn_like(levels)
         else:

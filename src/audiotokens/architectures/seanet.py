@@ -186,7 +186,7 @@ class NormedConvTranspose1d(ConvTranspose1d):
             return x.new_zeros(x.shape[0], self.outputs, 0)
         if lengths is not None:
             x = mask_time(x, lengths)
-        y = self.synthesize(x)
+        y = self.synthesize(x, x.new_zeros(x.shape[0], self.outputs, self.span - self.hop))
         y = y if self.bias is None else y + self.bias[:, None]
         y = self.norm(y, None if lengths is None else (lengths - 1) * self.hop + self.span)
         result: Tensor = y[..., self.lookahead : self.lookahead + x.shape[2] * self.hop]

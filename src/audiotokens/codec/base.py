@@ -20,6 +20,7 @@ from audiotokens.codec.stored import StoredModel
 from audiotokens.engines import other_engine
 from audiotokens.errors import NotOfferedError, TokensError
 from audiotokens.nn.block import Sequential, in_pieces
+from audiotokens.nn.exact import Exactness
 from audiotokens.quantizers import Quantized, Quantizer
 from audiotokens.sessions import CodecDecoder, CodecEncoder
 from audiotokens.spec import Spec
@@ -135,7 +136,7 @@ class Codec(StoredModel, Tokenizer):
             Per stream the codes `[B, K, T']`, and the number of valid frames `[B]`.
         """
         books = self.spec.check_prefix(num_codebooks)
-        latents = self.encoder_net(waveforms.to(self.device, self._encoder_type), lengths.to(self.device))
+        latents = self.encoder_net(waveforms.to(self.device, self._type), lengths.to(self.device))
         streams = self.to_streams(self.quantize(latents, books))
         frames = self.encoder_net.output_lengths(lengths)
         return streams, {name: _ceil(frames, self._rates[name] / self._latent_rate) for name in streams}
@@ -147,7 +148,7 @@ class Codec(StoredModel, Tokenizer):
         name = next(iter(codes))
         frames = _ceil(lengths[name].to(self.device), self._latent_rate / self._rates[name])
         net = self.decoder_for(sum(part.shape[1] for part in codes.values()))
-        return net(latents, frames), net.output_lengths(frames)
+        return net(latents.to(self._type), frames).float(), net.output_lengths(frames)
 
     def decoder_for(self, num_codebooks: int) -> Sequential:
         """The net that decodes latents of so many books; one for all, unless a family says otherwise."""
@@ -236,24 +237,19 @@ class Codec(StoredModel, Tokenizer):
 
     def _synthesized(self, hops: int, latents: Callable[[int, int], Tensor], net: Sequential) -> np.ndarray:
         """Decode block by block; `latents(start, stop)` are those of hops of the slowest stream."""
-        state = net.initial_state(1, like=self.sample_latent)
+        state = net.initial_state(1, like=self.sample)
         size = hops if net.unbounded else round(self.block_seconds * self.spec.frame_rate)
         parts = []
         for start in range(0, max(hops, 1), max(size, 1)):
             final = start + size >= hops
-            part, state = net.step(latents(start, start + size), state, final=final)
+            part, state = net.step(latents(start, start + size).to(self._type), state, final=final)
             parts.append(part)
-        return torch.cat(parts, 2)[0].cpu().numpy()
+        return torch.cat(parts, 2)[0].float().cpu().numpy()
 
     @property
-    def sample_waveform(self) -> Tensor:
-        """An empty tensor of the encoder's type and device."""
-        return torch.zeros(0, dtype=self._encoder_type, device=self.device)
-
-    @property
-    def sample_latent(self) -> Tensor:
-        """An empty tensor of the decoder's type and device."""
-        return torch.zeros(0, device=self.device)
+    def sample(self) -> Tensor:
+        """An empty tensor of the networks' type and device."""
+        return torch.zeros(0, dtype=self._type, device=self.device)
 
     @property
     def frames_per_hop(self) -> int:
@@ -281,7 +277,7 @@ class Codec(StoredModel, Tokenizer):
         }
 
     def _latents(self, waveform: np.ndarray) -> Tensor:
-        samples = torch.from_numpy(waveform).to(self.device, self._encoder_type)[None]
+        samples = torch.from_numpy(waveform).to(self.device, self._type)[None]
         return in_pieces(self.encoder_net, samples, round(self.block_seconds * self.spec.sample_rate))
 
     def quantize(self, latents: Tensor, num_codebooks: int) -> Codes:
@@ -291,10 +287,6 @@ class Codec(StoredModel, Tokenizer):
         wide = {} if self.search_width == 1 else {"search_width": self.search_width}
         return self.quantizer.encode(latents, num_codebooks=num_codebooks, **wide)
 
-    @property
-    def _encoder_type(self) -> torch.dtype:
-        return torch.float64 if self.exact else torch.float32
-
     def other_engines(self) -> dict[str, Tokenizer]:
         """The same tokenizer in other engines, by name: the graphs in its folder, where they can run."""
         if self.search_width != 1:
@@ -303,24 +295,18 @@ class Codec(StoredModel, Tokenizer):
 
     # Files
 
-    def make_exact(self, exact: bool = True) -> Self:
-        """Run the encoder in float64: codes do not depend on batch, chunks or threads. Returns self."""
-        self.exact = exact
-        self.encoder_net.to(self._encoder_type)
-        return self
-
     def counted(self) -> Spec:
         return with_complexity(self)
 
     @classmethod
     def load(
-        cls, folder: Path | str, *, exact: bool = True, device: str = "cpu", search_width: int = 1
+        cls, folder: Path | str, *, exact: Exactness = True, device: str = "cpu", search_width: int = 1
     ) -> Self:
         """Load a tokenizer folder of this family.
 
         Args:
             folder: what `save` wrote.
-            exact: encode in float64 (codes independent of batch, chunks and threads); False is faster.
+            exact: see `make_exact`.
             device: torch device.
             search_width: candidates that the residual search keeps; 1 is greedy.
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from audiotokens import config as configuration
 from audiotokens.codec.files import FORMAT_VERSION, fingerprint, read_description, read_weights, write_folder
+from audiotokens.nn.block import Sequential
+from audiotokens.nn.exact import Exactness, run_exactly
 from audiotokens.nn.storage import WeightBits, pack_tensors
 from audiotokens.spec import Spec
 
@@ -25,7 +27,7 @@ class StoredModel(nn.Module):
     Attributes:
         weight_bits: how weights are saved: 32 in float32, 16 in float16, 8 with matrices and books in int8,
             a scale a row. Part of the fingerprint.
-        exact: whether the encoder runs in float64.
+        exact: whether codes and samples are free of the effects of pieces, batches and threads.
         folder: where it was read from; None: it was built in memory.
     """
 
@@ -37,12 +39,15 @@ class StoredModel(nn.Module):
     reference: ClassVar[Any] = None
     """How published checkpoints are read, an `architectures.reference.Reference`; None: there are none."""
     _spec: Spec
+    encoder_net: Sequential
+    decoder_net: Sequential
 
     def __init__(self, config: Any, *, spec: Spec | None = None) -> None:
         super().__init__()
         self.config = config
         self.weight_bits: WeightBits = 16
         self.exact = False
+        self._type = torch.float32
         self.folder: Path | None = None
         self._fingerprint: str | None = None
 
@@ -62,6 +67,17 @@ class StoredModel(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+    def make_exact(self, exact: Exactness = True) -> Self:
+        """Make codes and samples free of the effects of pieces, batches and threads, or not. Returns self.
+
+        Args:
+            exact: True: in the cheapest way that works on this machine; "float64": codes are also those of
+                other machines, for about twice the time; False: no care is taken.
+        """
+        self.exact = bool(exact)
+        self._type = run_exactly((self.encoder_net, self.decoder_net), exact)
+        return self
 
     def stored_tensors(self) -> dict[str, Tensor]:
         """Weights as they are stored, so that a saved tokenizer is equal to itself; see `weight_bits`."""

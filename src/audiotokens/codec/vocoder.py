@@ -16,6 +16,7 @@ from audiotokens.codec.facts import with_latency, with_texts
 from audiotokens.codec.stored import StoredModel
 from audiotokens.errors import NotOfferedError
 from audiotokens.nn.block import Sequential, in_pieces
+from audiotokens.nn.exact import Exactness
 from audiotokens.sessions import NetSynthesizer
 from audiotokens.spec import Spec
 from audiotokens.vocoder import Vocoder
@@ -77,7 +78,7 @@ class NetVocoder(StoredModel, Vocoder):
             Waveforms `[B, C, N]`, and the number of valid samples `[B]`.
         """
         lengths = lengths.to(self.device)
-        made = self.decoder_net(features.to(self.device, torch.float32), lengths)
+        made = self.decoder_net(features.to(self.device, self._type), lengths).float()
         return made, self.decoder_net.output_lengths(lengths)
 
     # Vocoder
@@ -85,42 +86,35 @@ class NetVocoder(StoredModel, Vocoder):
     @torch.inference_mode()
     def features(self, waveform: WaveformLike, sample_rate: int) -> np.ndarray:
         prepared, _ = self.prepare(waveform, sample_rate)
-        type_ = torch.float64 if self.exact else torch.float32
-        samples = torch.from_numpy(prepared).to(self.device, type_)[None]
+        samples = torch.from_numpy(prepared).to(self.device, self._type)[None]
         made = in_pieces(self.encoder_net, samples, self.block_seconds * self.spec.sample_rate)
         return made[0].float().cpu().numpy()
 
     @torch.inference_mode()
     def _synthesize(self, features: np.ndarray) -> np.ndarray:
-        x = self.sample_features.new_tensor(features)[None]
-        return (
-            in_pieces(self.decoder_net, x, round(self.block_seconds * self.spec.frame_rate))[0].cpu().numpy()
-        )
+        x = self.sample.new_tensor(features)[None]
+        made = in_pieces(self.decoder_net, x, round(self.block_seconds * self.spec.frame_rate))
+        return made[0].float().cpu().numpy()
 
     def synthesizer(self) -> NetSynthesizer:
         return NetSynthesizer(self)
 
     @property
-    def sample_features(self) -> Tensor:
-        """An empty tensor of the decoder's type and device."""
-        return torch.zeros(0, device=self.device)
+    def sample(self) -> Tensor:
+        """An empty tensor of the networks' type and device."""
+        return torch.zeros(0, dtype=self._type, device=self.device)
 
     # Files
 
-    def make_exact(self, exact: bool = True) -> Self:
-        """Analyse in float64, so that features do not depend on pieces or threads. Returns self."""
-        self.exact = exact
-        return self
-
     @classmethod
     def load(
-        cls, folder: Path | str, *, exact: bool = True, device: str = "cpu", search_width: int = 1
+        cls, folder: Path | str, *, exact: Exactness = True, device: str = "cpu", search_width: int = 1
     ) -> Self:
         """Load a vocoder's folder of this family.
 
         Args:
             folder: what `save` wrote.
-            exact: analyse in float64; False is faster.
+            exact: see `make_exact`.
             device: torch device.
             search_width: 1, as there is nothing to search.
 

@@ -25,7 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiotokens.nn.block import Block, Pointwise, Reach, Residual, Sequential, State
+from audiotokens.nn.kernels import apply_linear
 from audiotokens.nn.layers import GELU, ChannelScale, LayerNorm, Linear
+from audiotokens.nn.products import TERMS, applies, attention
 from audiotokens.nn.rotary import RotaryLayout, rotate
 
 # Queries that are taken at once: memory grows with this times the window, not with the square of the length.
@@ -135,6 +137,10 @@ class Attention(Block):
     def reach(self) -> Reach:
         return Reach(past=math.inf if self.config.window is None else self.config.window - 1)
 
+    @property
+    def same_bits(self) -> bool:  # type: ignore[override]
+        return self.config.window is not None and self.config.window <= TERMS
+
     def initial_state(self, batch: int, *, like: Tensor) -> State:
         kept = (self.config.window or 1) - 1
         empty = like.new_zeros(batch, self.key_heads, kept, self.head_width)
@@ -144,15 +150,15 @@ class Attention(Block):
         if not x.shape[2]:
             return x, state
         sizes = (self.heads, self.key_heads, self.key_heads)
-        rows: Tensor = self.input(x.mT)
+        rows = apply_linear(self.input, x.mT)
         query, key, value = rows.unflatten(2, (-1, self.head_width)).transpose(1, 2).split(sizes, 1)
         count = state[2]
         query, key = self._rotated(query, count), self._rotated(key, count)
         keys, values = torch.cat([state[0], key], 2), torch.cat([state[1], value], 2)
-        y: Tensor = self.output(self._attend(query, keys, values, count).transpose(1, 2).flatten(2))
+        y = self._attend(query, keys, values, count).transpose(1, 2).flatten(2)
         window = self.config.window
         start = 0 if window is None else max(keys.shape[2] - window + 1, 0)
-        return y.mT, (keys[:, :, start:], values[:, :, start:], count + x.shape[2])
+        return apply_linear(self.output, y).mT, (keys[:, :, start:], values[:, :, start:], count + x.shape[2])
 
     def _rotated(self, vectors: Tensor, count: Tensor) -> Tensor:
         """Vectors `[B, H, n, d]` of the steps after the first `count` ones `[B]`."""
@@ -170,12 +176,14 @@ class Attention(Block):
             keys = keys.repeat_interleave(self.heads // self.key_heads, 1)
             values = values.repeat_interleave(self.heads // self.key_heads, 1)
         absent = keys.shape[2] - query.shape[2] - count
+        same = self.same_bits and applies(query) and query.dtype == torch.float32
+        attend = attention if same else functional.scaled_dot_product_attention
         parts = [
-            functional.scaled_dot_product_attention(
+            attend(
                 query[:, :, start : start + size],
                 keys[:, :, first:end],
                 values[:, :, first:end],
-                attn_mask=self._mask(size, end - first, absent - first),
+                self._mask(size, end - first, absent - first),
             )
             for start, size, first, end in self._pieces(query.shape[2], keys.shape[2])
         ]
@@ -184,8 +192,9 @@ class Attention(Block):
     def _pieces(self, steps: int, total: int) -> Iterator[tuple[int, int, int, int]]:
         """Start and number of the queries of each piece, and the first key and the end of those they read."""
         window = self.config.window or total
-        for start in range(0, steps, _QUERIES):
-            size = min(_QUERIES, steps - start)
+        queries = min(_QUERIES, TERMS - window + 1) if self.same_bits else _QUERIES
+        for start in range(0, steps, queries):
+            size = min(queries, steps - start)
             end = total - steps + start + size
             yield start, size, max(end - size - window + 1, 0), end
 

@@ -53,10 +53,13 @@ class Block(nn.Module):
         draws: whether the block draws fresh noise in training, so that another pass gives another output.
         unbounded: what makes every output frame depend on the whole recording, as in "a bidirectional
             LSTM"; empty: nothing does. Such a block takes whole recordings only.
+        same_bits: whether a frame has the same bits in any piece, batch and number of threads, in float32 on
+            a CPU without gradients, where `products.rows_agree`.
     """
 
     draws = False
     unbounded: str = ""
+    same_bits = True
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
         """State before the first sample of `batch` streams, with the type and device of `like`."""

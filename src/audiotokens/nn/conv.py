@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from audiotokens.nn.block import Block, Reach, State, concat_time
-from audiotokens.nn.kernels import applies, can_convolve, convolve, convolve_transposed, shifted_products
+from audiotokens.nn.kernels import convolve, convolve_transposed, shifted_products
+from audiotokens.nn.products import applies
 
 
 def centered(kernel: int, *, stride: int = 1, dilation: int = 1) -> int:
@@ -92,7 +93,7 @@ class Conv1d(Windowed):
         return self.conv.out_channels
 
     def apply_windows(self, x: Tensor) -> Tensor:
-        if can_convolve(self.conv, x):
+        if applies(x):
             return convolve(self.conv, x)
         result: Tensor = self.conv(x)
         return result
@@ -188,27 +189,24 @@ class OverlapAdd(Block):
         return (lengths * self.hop - self.trim).clamp(min=0)
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
-        return like.new_zeros(batch, self.outputs, self.span - self.hop), like.new_zeros(batch, self.lookahead)
+        tail = like.new_zeros(batch, self.outputs, self.span - self.hop)
+        return tail, like.new_zeros(batch, self.lookahead)
 
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
         tail, to_drop = state
         frames = x.shape[2]
-        if frames:
-            y = self.synthesize(x)
-            if torch.is_grad_enabled():
-                y = torch.cat([y[..., : tail.shape[2]] + tail, y[..., tail.shape[2] :]], 2)
-            else:
-                y[..., : tail.shape[2]] += tail
-        else:
-            y = tail
+        y = self.synthesize(x, tail) if frames else tail
         ready, tail = y[..., : frames * self.hop], y[..., frames * self.hop :]
         if final:
             ready = concat_time(ready, tail[..., : self.lookahead - self.trim])
         dropped = min(to_drop.shape[1], ready.shape[2])
         return ready[..., dropped:], (tail, to_drop[:, dropped:])
 
-    def synthesize(self, x: Tensor) -> Tensor:
-        """Map n frames `[B, C, n]` to their sum `[B, outputs, (n - 1) * hop + span]`."""
+    def synthesize(self, x: Tensor, tail: Tensor) -> Tensor:
+        """Map n frames `[B, C, n]` to their sum `[B, outputs, (n - 1) * hop + span]`, on top of a tail.
+
+        Each sample is summed from the oldest frame on, so that its bits do not depend on where pieces end.
+        """
         raise TypeError(f"{type(self).__name__} has no synthesize")
 
 
@@ -240,20 +238,28 @@ class ConvTranspose1d(OverlapAdd):
         y, state = super().step(x, state, final=final)
         return y if self.bias is None else y + self.bias[:, None], state
 
-    def synthesize(self, x: Tensor) -> Tensor:
-        if self.conv.groups == 1 and applies(x):
-            return convolve_transposed(self.conv, x)
-        result: Tensor = self.conv(x)
-        return result
+    def synthesize(self, x: Tensor, tail: Tensor) -> Tensor:
+        if applies(x):
+            return convolve_transposed(self.conv, x, tail)
+        y = self.conv(x)
+        return torch.cat([y[..., : tail.shape[2]] + tail, y[..., tail.shape[2] :]], 2)
 
 
-def overlap_add(frames: Tensor, hop: int) -> Tensor:
-    """Add windows `[B, span, n]` up every `hop` samples to `[B, 1, (n - 1) hop + span]`."""
+def overlap_add(frames: Tensor, hop: int, tail: Tensor) -> Tensor:
+    """Add windows `[B, span, n]` up every `hop` samples to `[B, 1, (n - 1) hop + span]`.
+
+    Args:
+        frames: the windows.
+        hop: samples from window to window.
+        tail: what earlier windows have summed up to, `[B, 1, span - hop]`.
+    """
     # One addition for each hop of a window, over all windows: many times faster than `functional.fold`.
     rows = frames.mT
     batch, count, span = rows.shape
     total = rows.new_zeros(batch, count - 1 + -(-span // hop), hop)
-    for index, start in enumerate(range(0, span, hop)):
-        part = rows[..., start : start + hop]
+    samples = total.view(batch, -1)
+    samples[:, : tail.shape[2]] = tail[:, 0]
+    for index in reversed(range(-(-span // hop))):
+        part = rows[..., index * hop : (index + 1) * hop]
         total[:, index : index + count, : part.shape[2]] += part
-    return total.flatten(1)[:, None, : (count - 1) * hop + span]
+    return samples[:, None, : (count - 1) * hop + span]

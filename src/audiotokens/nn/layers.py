@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audiotokens.nn.activations import gelu, silu
 from audiotokens.nn.block import Pointwise
+from audiotokens.nn.kernels import apply_linear
 
 
 class Linear(Pointwise):
@@ -17,8 +19,7 @@ class Linear(Pointwise):
         self.linear = nn.Linear(inputs, outputs, bias=bias)
 
     def map(self, x: Tensor) -> Tensor:
-        result: Tensor = self.linear(x.mT)
-        return result.mT
+        return apply_linear(self.linear, x.mT).mT
 
 
 class LayerNorm(Pointwise):
@@ -38,7 +39,7 @@ class SiLU(Pointwise):
     """x sigmoid(x) (Elfwing et al. 2017)."""
 
     def map(self, x: Tensor) -> Tensor:
-        return functional.silu(x)
+        return silu(x)
 
 
 class ELU(Pointwise):
@@ -67,7 +68,7 @@ class GELU(Pointwise):
     """x times the normal distribution function of x (Hendrycks and Gimpel 2016), without approximation."""
 
     def map(self, x: Tensor) -> Tensor:
-        return functional.gelu(x)
+        return gelu(x)
 
 
 class Tanh(Pointwise):

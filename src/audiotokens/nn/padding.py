@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiotokens.nn.block import Block, Reach, State, at_least, at_most, concat_time, mask_time
-from audiotokens.nn.kernels import can_convolve, convolve
+from audiotokens.nn.kernels import convolve
+from audiotokens.nn.products import applies
 
 PadMode: TypeAlias = Literal["reflect", "replicate", "constant"]
 """What stands beyond the ends: "reflect" mirrors at the outermost sample, "constant" is zero."""
@@ -110,7 +111,7 @@ class PaddedConv1d(Block):
     def _convolve(self, x: Tensor) -> Tensor:
         if not x.shape[2]:
             return x.new_zeros(x.shape[0], self.conv.out_channels, 0)
-        if can_convolve(self.conv, x):
+        if applies(x):
             return convolve(self.conv, x)
         result: Tensor = self.conv(x)
         return result

@@ -10,7 +10,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from audiotokens.errors import NotOfferedError
 from audiotokens.nn.block import Block, Reach, State
-from audiotokens.nn.kernels import applies, run_lstm
+from audiotokens.nn.kernels import run_both_ways, run_lstm
+from audiotokens.nn.products import applies
 
 _LONG = 48
 
@@ -24,6 +25,9 @@ class LSTM(Block):
         channels: C.
         layers: number of layers.
         skip: whether the input is added to the output.
+
+    Attributes:
+        same_bits: False lets long pieces go through the library's LSTM, which is faster.
     """
 
     def __init__(self, channels: int, layers: int, *, skip: bool = True) -> None:
@@ -44,7 +48,7 @@ class LSTM(Block):
             return x, state
         before = tuple(part.transpose(0, 1).contiguous() for part in state)
         # The library packs its weights in every call, which pays for long pieces only.
-        if applies(x) and (x.shape[2] < _LONG or x.dtype != torch.float32):
+        if applies(x) and (self.same_bits or x.shape[2] < _LONG or x.dtype != torch.float32):
             y, *after = run_lstm(self.lstm, x.mT, *before)
         else:
             y, after = self.lstm(x.mT, before)
@@ -63,6 +67,9 @@ class BiLSTM(Block):
         channels: C, of the input and of each direction.
         layers: number of layers; from the second on, they read both directions.
         skip: whether the input is added to the output of each direction.
+
+    Attributes:
+        same_bits: False lets the library's LSTM work, which is faster, also for batches.
     """
 
     unbounded = "a bidirectional LSTM"
@@ -79,11 +86,19 @@ class BiLSTM(Block):
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
         if not final:
             raise NotOfferedError(f"{self.unbounded} reads whole recordings: give them in one piece")
-        return self._both(x, self.lstm(x.mT)[0] if x.shape[2] else x.mT.repeat(1, 1, 2)), state
+        if not x.shape[2]:
+            return self._both(x, x.mT.repeat(1, 1, 2)), state
+        own = self.same_bits and applies(x)
+        return self._both(x, run_both_ways(self.lstm, x.mT) if own else self.lstm(x.mT)[0]), state
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         if lengths is None:
             return super().forward(x)
+        if self.same_bits and applies(x):
+            y = x.new_zeros(x.shape[0], 2 * x.shape[1], x.shape[2])
+            for item, out, length in zip(x, y, lengths.tolist()):
+                out[:, :length] = super().forward(item[None, :, :length])[0]
+            return y
         sizes = lengths.clamp(min=1).cpu()
         packed = pack_padded_sequence(x.mT, sizes, batch_first=True, enforce_sorted=False)
         y, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[2])

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from audiotokens.nn.block import Block, Pointwise, Reach, State, concat_time
+from audiotokens.nn.products import frames_product
 from audiotokens.nn.transforms import Padding
 
 _LARGEST = 1e2
@@ -101,7 +102,7 @@ class LogMel(Block):
             return x.new_zeros(x.shape[0], len(self.filters), 0)
         frames = x[:, 0].unfold(1, self.n_fft, self.hop) * self.window.to(x.dtype)
         magnitudes = torch.fft.rfft(frames).abs()
-        bands: Tensor = magnitudes @ self.filters.to(x.dtype).T
+        bands = frames_product(magnitudes, self.filters.to(x.dtype).T.contiguous())
         return bands.clamp(min=self.floor).log().mT
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from audiotokens.nn.block import State, mask_time
 from audiotokens.nn.conv import OverlapAdd, Windowed, overlap_add
+from audiotokens.nn.products import frames_product
 
 Padding: TypeAlias = Literal["center", "same"]
 """How frames lie on the samples: frame t is centred on sample t hop, or on the middle of its own hop."""
@@ -41,7 +42,8 @@ class MDCT(Windowed):
         return self.stride
 
     def apply_windows(self, x: Tensor) -> Tensor:
-        return (x[:, 0].unfold(1, self.span, self.stride) @ self.basis.to(x.dtype)).mT
+        windows = x[:, 0].unfold(1, self.span, self.stride)
+        return frames_product(windows, self.basis.to(x.dtype)).mT
 
 
 class IMDCT(OverlapAdd):
@@ -68,8 +70,8 @@ class IMDCT(OverlapAdd):
         )
         self.register_buffer("basis", mdct_basis(hop).float().T.contiguous(), persistent=False)
 
-    def synthesize(self, x: Tensor) -> Tensor:
-        return overlap_add((x.mT @ self.basis.to(x.dtype)).mT, self.hop)
+    def synthesize(self, x: Tensor, tail: Tensor) -> Tensor:
+        return overlap_add(frames_product(x.mT, self.basis.to(x.dtype)).mT, self.hop, tail)
 
 
 class ISTFT(OverlapAdd):
@@ -112,10 +114,12 @@ class ISTFT(OverlapAdd):
         # Beyond an item's end there is no window at all.
         return y[:, :1] / y[:, 1:].clamp(min=1e-11), state
 
-    def synthesize(self, x: Tensor) -> Tensor:
+    def synthesize(self, x: Tensor, tail: Tensor) -> Tensor:
         """Sum windowed frames and squared windows; the last channel marks the frames that exist."""
         window = self.window.to(x.dtype)
         real, imaginary = x[:, :-1].mT.chunk(2, 2)
-        frames = torch.fft.irfft(torch.complex(real, imaginary), self.n_fft) * window
+        spectra = torch.complex(real.contiguous(), imaginary.contiguous())
+        frames = torch.fft.irfft(spectra, self.n_fft) * window
         squares = window.square() * x[:, -1:].mT
-        return torch.cat([overlap_add(frames.mT, self.hop), overlap_add(squares.mT, self.hop)], 1)
+        parts = zip((frames, squares), tail.chunk(2, 1))
+        return torch.cat([overlap_add(part.mT, self.hop, begun) for part, begun in parts], 1)

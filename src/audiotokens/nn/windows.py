@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiotokens.nn.block import Block, Reach, State, concat_time, mask_time
+from audiotokens.nn.kernels import apply_linear
 from audiotokens.nn.rotary import rotate
 
 
@@ -59,13 +60,13 @@ class LocalMHA(Block):
         if missing and lengths is None:
             lengths = torch.full((batch,), frames, device=x.device)
         windows = functional.pad(x, (0, missing)).mT.reshape(-1, self.window, channels)
-        qkv = self.to_qkv(windows).unflatten(2, (3, -1, self.head)).permute(2, 0, 3, 1, 4)
+        qkv = apply_linear(self.to_qkv, windows).unflatten(2, (3, -1, self.head)).permute(2, 0, 3, 1, 4)
         positions = torch.arange(self.window, device=x.device)
         q, k = rotate(qkv[0], positions, layout="half"), rotate(qkv[1], positions, layout="half")
         seen = None if lengths is None else self._valid(lengths, frames + missing)
         y = functional.scaled_dot_product_attention(q, k, qkv[2], attn_mask=seen)
-        result: Tensor = self.to_out(y.transpose(1, 2).reshape(batch, -1, channels))
-        return result.mT[..., :frames]
+        y = apply_linear(self.to_out, y.transpose(1, 2).reshape(batch, -1, channels))
+        return y.mT[..., :frames]
 
     def _valid(self, lengths: Tensor, frames: int) -> Tensor:
         """Which frames of each window are looked at, `[B T / W, 1, 1, W]`."""

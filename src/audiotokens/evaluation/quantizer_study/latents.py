@@ -204,7 +204,7 @@ def _encoded(
         if frames >= max_frames:
             break
         waveform, _ = codec.prepare(*read_audio(file.path))
-        features = trunk(torch.from_numpy(waveform)[None].to(codec.sample_waveform.dtype))
+        features = trunk(torch.from_numpy(waveform)[None].to(codec.sample.dtype))
         parts["trunk"].append(features[0].T.float().numpy())
         parts["latent"].append(last(features)[0].T.float().numpy())
         frames += features.shape[2]
