@@ -428,9 +428,10 @@ def test_an_hour(shared: Path, tmp_path: Path, name: str) -> None:
     for path, seconds in zip(paths, (3600, 30), strict=True):
         write_blocks(path, spoken(shared, seconds), 16000)
     command = [sys.executable, "-c", MEASURE, model, *map(str, paths), str(tmp_path / "hour.tok")]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = json.loads(output)
-    print(name, output)
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    print(name, finished.stdout)
     tokenizer = load(model)
     first, rate = read_audio(paths[0], frames=600 * 16000)
     whole = tokenizer.encode(first, rate).codes
