@@ -11,7 +11,7 @@ from torch import Tensor
 from audiotokens.errors import NotOfferedError
 from audiotokens.export.dims import Size, same
 from audiotokens.export.graph import TYPES
-from audiotokens.export.traced import Traced, emitter, graph, traced
+from audiotokens.export.traced import Traced, emitter, graph, traced, tracing
 
 
 def elementwise(
@@ -93,8 +93,17 @@ def unchanged(x: Any) -> Traced:
 
 @emitter("add", "radd")
 def add(x: Any, y: Any, *, alpha: float = 1) -> Traced:
-    """x + alpha y."""
+    """x + alpha y; the zeros of a state at its beginning add nothing."""
+    if _is_nothing(y, x):
+        return traced(x)
     return elementwise("Add", x, y if alpha == 1 else multiply(y, alpha))
+
+
+def _is_nothing(y: Any, x: Any) -> bool:
+    plain = isinstance(y, Tensor) and not tracing().is_weight(y)
+    if not plain or len(y.shape) != len(x.shape) or not all(map(same, y.shape, x.shape)):
+        return False
+    return not bool(y.any())
 
 
 @emitter("sub")
