@@ -374,6 +374,9 @@ class CodeSums(Quantizer):
     def encode(self, latents: Tensor, *, num_codebooks: int | None = None) -> Tensor:
         return self._searched().encode(latents, num_codebooks=num_codebooks)
 
+    def margins(self, latents: Tensor, codes: Tensor) -> Tensor:
+        return self._searched().margins(latents, codes)
+
     def decode(self, codes: Tensor) -> Tensor:
         first = torch.arange(codes.shape[1], device=codes.device)[:, None] * self.size
         return functional.embedding(codes + first, self.rows).sum(1).mT

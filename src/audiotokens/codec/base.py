@@ -196,6 +196,28 @@ class Codec(StoredModel, Tokenizer):
         return self._latents(prepared)[0].float().cpu().numpy()
 
     @torch.inference_mode()
+    def margins(self, waveform: WaveformLike, sample_rate: int) -> dict[str, np.ndarray]:
+        """How clearly each code was chosen, by stream, float32 `[K, T]`.
+
+        It is the length of the least change of a latent vector that may change the code, relative to that of
+        the vector: an arithmetic whose relative errors are smaller gives the same code.
+
+        Raises:
+            AudioError: the waveform or the rate is not usable.
+            NotOfferedError: the quantizer does not search books by distance.
+        """
+        prepared, _ = self.prepare(waveform, sample_rate)
+        latents = self._latents(self._padded(prepared)).float()
+        codes = self.quantize(latents, self.spec.check_prefix(None))
+        lengths = latents.double().norm(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
+        found = {}
+        for name, part in self.to_streams(self.quantizer.margins(latents, codes)).items():
+            frames = int(self._latent_rate / self._rates[name])
+            whole = functional.pad(lengths, (0, part.shape[2] * frames - lengths.shape[1]))
+            found[name] = (part / whole.unflatten(1, (-1, frames)).amax(2))[0].float().cpu().numpy()
+        return found
+
+    @torch.inference_mode()
     def decode_features(self, features: np.ndarray) -> np.ndarray:
         """Decode latents that no quantizer has touched: what the autoencoder alone can do.
 

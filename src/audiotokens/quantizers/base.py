@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from audiotokens.errors import NotOfferedError
 from audiotokens.quantizers.statistics import Statistics, select
 
 
@@ -109,6 +110,21 @@ class Quantizer(nn.Module, ABC):
     def decode(self, codes: Tensor) -> Tensor:
         """Return the latents `[B, D, T]` of codes `[B, K, T]`; K may be any legal prefix."""
 
+    def margins(self, latents: Tensor, codes: Tensor) -> Tensor:
+        """How clearly codes were chosen: the length of the least change of a latent that may change one.
+
+        Args:
+            latents: `[B, D, T]`.
+            codes: `[B, K, T]`, what `encode` gives for them.
+
+        Returns:
+            float64 `[B, K, T]`, or a lower bound of it where maps or averages stand before a book.
+
+        Raises:
+            NotOfferedError: the quantizer does not search books by distance.
+        """
+        raise NotOfferedError(f"{self.label} has no margins")
+
     @torch.no_grad()
     def initialize(self, latents: Tensor, *, generator: torch.Generator | None = None) -> None:
         """Set the books from sample latents `[N, D]` before training; nothing where books are fixed."""
@@ -188,6 +204,11 @@ def linear(layer: nn.Linear | None, latents: Tensor) -> Tensor:
     if layer.bias is None:
         return torch.bmm(weight, latents)
     return torch.baddbmm(layer.bias.to(latents.dtype)[:, None], weight, latents)
+
+
+def gain(layer: nn.Linear) -> Tensor:
+    """By how much a linear map can lengthen a vector: its largest singular value, in float64."""
+    return torch.linalg.matrix_norm(layer.weight.double(), 2)
 
 
 def linear_rows(layer: nn.Linear, rows: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from audiotokens.nn import exact
 from audiotokens.nn.search import Searcher
-from audiotokens.quantizers.base import Quantizer, QuantizerConfig, from_rows, linear_rows, to_rows
+from audiotokens.quantizers.base import Quantizer, QuantizerConfig, from_rows, gain, linear_rows, to_rows
 
 Metric: TypeAlias = Literal["euclidean", "cosine", "sphere"]
 """How near an entry is.
@@ -24,6 +24,9 @@ Metric: TypeAlias = Literal["euclidean", "cosine", "sphere"]
 "euclidean": by distance. "cosine": by angle; entries keep their lengths (DAC). "sphere": by angle, and
 vectors and entries are made unit vectors before all else, losses too (ViT-VQGAN).
 """
+
+# Vectors whose margins are found at once.
+_ROWS = 1024
 
 
 class BookQuantizer(Quantizer):
@@ -130,6 +133,32 @@ class BookQuantizer(Quantizer):
         if isinstance(self.project_out, nn.Linear):
             vectors = self.restore(vectors.double()).to(vectors.dtype)
         return from_rows(vectors, len(codes))
+
+    @torch.no_grad()
+    def margins(self, latents: Tensor, codes: Tensor) -> Tensor:
+        """Distances to the nearest plane half-way between the chosen entry a and another one b.
+
+        (||z - e_b||^2 - ||z - e_a||^2) / (2 ||e_a - e_b||)
+        """
+        rows = to_rows(latents.double())
+        if isinstance(self.project_in, nn.Linear):
+            rows = linear_rows(self.project_in, rows)
+        lengths = 1.0 if self.metric == "euclidean" else rows.norm(dim=1)
+        entries = self._comparable(self.entries(torch.float64))
+        rows = rows if self.metric == "euclidean" else functional.normalize(rows, dim=1)
+        apart = torch.cdist(entries, entries, compute_mode="donot_use_mm_for_euclid_dist")
+        # An equal entry, such as the chosen one itself, is not another one.
+        apart = torch.where(apart == 0, 0.0, 0.5 / apart)
+        squares = entries.square().sum(1)
+        parts = []
+        for some, index in zip(rows.split(_ROWS), codes.flatten().split(_ROWS)):
+            distances = torch.addmm(squares, some, entries.T, alpha=-2.0)
+            distances -= distances.gather(1, index[:, None])
+            scale = apart[index]
+            parts.append(torch.where(scale == 0, torch.inf, distances * scale).amin(1))
+        found = torch.cat(parts) * lengths
+        found = found / gain(self.project_in) if isinstance(self.project_in, nn.Linear) else found
+        return found.view(len(latents), 1, -1)
 
     def _search(self, rows: Tensor, entries: Tensor) -> Tensor:
         rows, compared = self._comparable(rows), self._distinct(entries)

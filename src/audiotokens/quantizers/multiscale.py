@@ -180,6 +180,15 @@ class MultiscaleQuantizer(Quantizer):
         return total
 
     @torch.no_grad()
+    def margins(self, latents: Tensor, codes: Sequence[Tensor]) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """Margins of each level; those of a window are of changes of all its frames alike, at least."""
+        rest, found = latents.double(), []
+        for level, stride, part in zip(self._quantizers, self.strides, codes):
+            found.append(level.margins(_average(rest, stride, None)[0].float(), part))
+            rest = rest - _repeat(level.decode(part).double(), stride, rest.shape[2])
+        return tuple(found)
+
+    @torch.no_grad()
     def initialize(self, latents: Tensor, *, generator: torch.Generator | None = None) -> None:
         """Initialize each level in turn from what the levels before leave of `latents` `[N, D]`.
 

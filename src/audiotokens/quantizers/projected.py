@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig, linear, linear_rows
+from audiotokens.quantizers.base import Quantized, Quantizer, QuantizerConfig, gain, linear, linear_rows
 from audiotokens.quantizers.registry import build_quantizer
 from audiotokens.quantizers.statistics import nest
 
@@ -88,6 +88,11 @@ class ProjectedQuantizer(Quantizer):
         return self.inner.encode(
             linear(self.project_in, latents.double()).float(), num_codebooks=num_codebooks
         )
+
+    @torch.no_grad()
+    def margins(self, latents: Tensor, codes: Tensor) -> Tensor:
+        projected = linear(self.project_in, latents.double()).float()
+        return self.inner.margins(projected, codes) / gain(self.project_in)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the latents `[B, D, T]`; the projection runs in float64 here too."""

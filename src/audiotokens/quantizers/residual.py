@@ -309,6 +309,15 @@ class ResidualQuantizer(Quantizer):
             rest = rest - (decoded if scale == 1 else decoded * scale)
         return torch.cat(codes, 1)
 
+    @torch.no_grad()
+    def margins(self, latents: Tensor, codes: Tensor) -> Tensor:
+        rest, found = latents.double(), []
+        for index, scale in enumerate(self._scales[: self._ends.index(codes.shape[1]) + 1]):
+            part = codes[:, self._ends[index - 1] if index else 0 : self._ends[index]]
+            found.append(self.level(index).margins(rest / scale, part) * scale)
+            rest = rest - self._decode_level(index, codes).double()
+        return torch.cat(found, 1)
+
     def _decode_level(self, index: int, codes: Tensor) -> Tensor:
         start, scale = self._ends[index - 1] if index else 0, self._scales[index]
         decoded = self.level(index).decode(codes[:, start : self._ends[index]])

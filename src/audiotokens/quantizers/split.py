@@ -100,6 +100,13 @@ class SplitQuantizer(Quantizer):
             return semantic
         return torch.cat([semantic, self.acoustic.encode(latents, num_codebooks=more)], 1)
 
+    def margins(self, latents: Tensor, codes: Tensor) -> Tensor:
+        first = len(self.semantic.codebook_sizes)
+        found = [self.semantic.margins(latents, codes[:, :first])]
+        if codes.shape[1] > first:
+            found.append(self.acoustic.margins(latents, codes[:, first:]))
+        return torch.cat(found, 1)
+
     def decode(self, codes: Tensor) -> Tensor:
         first = len(self.semantic.codebook_sizes)
         more = self.check_prefix(codes.shape[1]) - first
