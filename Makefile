@@ -43,28 +43,29 @@ docs: $(VENV)/.test-ready
 	@$(BIN)/zensical build --strict --clean
 
 # The second line installs without requirements: they are not used, and some do not install on a current Python.
-judges: $(VENV)/.demo-ready
+judges: $(VENV)/.torch-ready
 	@$(PIP) --editable ".[visqol,mos,speaker,asr,pitch]"
 	@$(PIP) --no-deps distillmos xls-r-sqa resemblyzer
 
 clean:
 	@rm -rf $(VENV) site build dist outputs .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# PyTorch comes first and alone, so that nothing else decides which build of it is taken.
-$(VENV)/.torch-ready: constraints.txt
+# The demo runs the exported graphs of the shipped tokenizers, so it needs no PyTorch.
+$(VENV)/.demo-ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "$(PYTHON) is older than Python 3.11: make $(MAKECMDGOALS) PYTHON=path/to/newer"; exit 1; }
 	@test -x $(BIN)/python || { echo "Making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing audiotokens (once)"
+	@$(PIP) --editable ".[onnx,metrics,media,demo]"
+	@touch $@
+
+# PyTorch comes alone, before what depends on it, so that nothing else decides which build of it is taken.
+$(VENV)/.torch-ready: constraints.txt | $(VENV)/.demo-ready
 	@echo "Installing PyTorch (once)"
 	@$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	@touch $@
 
-$(VENV)/.demo-ready: $(VENV)/.torch-ready pyproject.toml
-	@echo "Installing audiotokens (once)"
-	@$(PIP) --editable ".[torch,metrics,media,demo]"
-	@touch $@
-
-$(VENV)/.test-ready: $(VENV)/.demo-ready
+$(VENV)/.test-ready: $(VENV)/.demo-ready $(VENV)/.torch-ready
 	@echo "Installing the test tools (once)"
 	@$(PIP) --editable ".[torch,onnx,export,metrics,media,anchors,demo,hub,transformers,docs,dev]"
 	@touch $@
