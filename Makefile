@@ -41,6 +41,8 @@ check: $(VENV)/.test-ready
 
 docs: $(VENV)/.test-ready
 	@$(BIN)/zensical build --strict --clean
+	@$(BIN)/audiotokens export speech-16k-stream --web site/try \
+		|| echo "The page in which the site's readers try a tokenizer, site/try, is left out."
 
 # The second line installs without requirements: they are not used, and some do not install on a current Python.
 judges: $(VENV)/.torch-ready

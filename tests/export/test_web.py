@@ -102,6 +102,9 @@ def test_refuses_what_it_cannot_do(toy: Path, fake_runtime: Path, tmp_path: Path
     (half / "graphs.json").write_text(json.dumps({**graphs, "encoder": None}))
     with pytest.raises(NotOfferedError, match="toy does not encode and decode: the page needs both"):
         export_web(half, tmp_path / "page", runtime=fake_runtime)
+    assert export_web(toy, tmp_path / "page", runtime=fake_runtime), (
+        "a failure leaves a folder that can be taken"
+    )
 
 
 def fake_npm(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,25 +123,26 @@ def test_npm_brings_the_runtime_once(
         tar.add(fake_runtime, "package")
     fake_npm(tmp_path, f"echo called >> {tmp_path}/calls; cp {archive} onnxruntime-web.tgz", monkeypatch)
     with pytest.raises(CheckpointError, match="from npm has the sha512 .*, expected q0y"):
-        runtime.copy_runtime(tmp_path / "target")
+        runtime.find_runtime()
     digest = base64.b64encode(runtime.hashlib.sha512(archive.read_bytes()).digest()).decode()
     monkeypatch.setattr(runtime, "INTEGRITY", f"sha512-{digest}")
     for _ in range(2):
-        assert runtime.copy_runtime(tmp_path / "target") == "0.0.1"
+        found = runtime.find_runtime()
     assert (tmp_path / "calls").read_text() == "called\n" * 2
-    assert (tmp_path / "target" / "ort.wasm.min.mjs").read_text() == "ort.wasm.min.mjs"
+    assert found.version == "0.0.1"
+    assert (found.folder / "ort.wasm.min.mjs").read_text() == "ort.wasm.min.mjs"
 
 
 def test_failing_npm_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_npm(tmp_path, "echo 'npm error network'; echo 'no\nroute' >&2; exit 1", monkeypatch)
+    fake_npm(tmp_path, "echo 'npm error no route' >&2; echo 'at home' >&2; exit 1", monkeypatch)
     with pytest.raises(
         RuntimeMissingError, match=r"npm cannot fetch onnxruntime-web .* \(no route\)"
     ) as caught:
-        runtime.copy_runtime(tmp_path / "target")
+        runtime.find_runtime()
     assert "\n" not in str(caught.value) and "--runtime FOLDER" in str(caught.value)
     monkeypatch.setenv("PATH", str(tmp_path / "cache"))
     with pytest.raises(RuntimeMissingError, match="comes by npm, which is not installed"):
-        runtime.copy_runtime(tmp_path / "target")
+        runtime.find_runtime()
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,15 @@ from audiotokens.errors import AudioTokensError
     "--streaming/--no-streaming", default=True, show_default=True, help="Graphs of single steps too."
 )
 @click.option("--web", metavar="DIR", help="Folder to write: a page that runs the tokenizer in a browser.")
+@click.option(
+    "--runtime",
+    metavar="FOLDER",
+    help="Unpacked npm package onnxruntime-web for the page; default: fetched by npm.",
+)
 @json_option
-def export(name: str, onnx: str | None, streaming: bool, web: str | None, as_json: bool) -> None:
+def export(
+    name: str, onnx: str | None, streaming: bool, web: str | None, runtime: str | None, as_json: bool
+) -> None:
     """Write a tokenizer as graphs that run without torch.
 
     NAME is a name of "audiotokens list", a folder, or hf:org/name. The graphs are run on noise and compared
@@ -35,7 +43,7 @@ def export(name: str, onnx: str | None, streaming: bool, web: str | None, as_jso
     if web is not None:
         from audiotokens.export.web import export_web
 
-        facts["page"] = str(export_web(name, web))
+        facts["page"] = str(export_web(name, web, runtime=runtime))
     if as_json:
         print_json(facts)
         return
@@ -43,6 +51,8 @@ def export(name: str, onnx: str | None, streaming: bool, web: str | None, as_jso
         click.echo(one_line(f"{kind}: {path}"))
     if onnx is not None:
         click.echo("try: " + one_line(f"audiotokens reconstruct speech.wav --engine onnx -m {facts['onnx']}"))
+    if web is not None:
+        click.echo("try: " + one_line(f"python -m http.server --directory {shlex.quote(web)}"))
 
 
 def _write_graphs(name: str, folder: Path, streaming: bool) -> Path:

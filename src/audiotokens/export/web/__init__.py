@@ -17,7 +17,7 @@ from audiotokens.demo_sounds import MUSIC_RATE, VOICES, chords, speak
 from audiotokens.engines.graphs import GRAPHS_FILE, has_graphs, read_graphs
 from audiotokens.errors import AudioTokensError, NotOfferedError
 from audiotokens.evaluation.report_images import LEVELS, colour_map
-from audiotokens.export.web.runtime import VERSION, RuntimeMissingError, copy_runtime
+from audiotokens.export.web.runtime import VERSION, RuntimeMissingError, find_runtime
 from audiotokens.registry import load, read_folder_config, shipped
 from audiotokens.spec import Spec
 
@@ -60,14 +60,16 @@ def export_web(
     target = Path(directory)
     if target.exists() and not (target / _PAGE).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise AudioTokensError(f"{target} holds something else than such a page: name an empty or new folder")
+    found = find_runtime(runtime)
     target.mkdir(parents=True, exist_ok=True)
-    version = copy_runtime(target / "onnxruntime", runtime)
+    (target / _PAGE).write_text("{}")  # Whatever fails from here on, the next call knows its own folder.
+    found.copy(target / "onnxruntime")
     spec, model_files = _copy_model(name_or_folder, target / "model")
     _write_sample(spec, target / "sample.wav")
-    _write_page(spec, version, target)
+    _write_page(spec, found.version, target)
     sizes = {name: (target / name).stat().st_size for name in (_WASM, *(f"model/{n}" for n in model_files))}
     colours = colour_map(LEVELS).tobytes().hex()
-    page = {"name": spec.name, "runtime": version, "colours": colours, "sizes": sizes}
+    page = {"name": spec.name, "runtime": found.version, "colours": colours, "sizes": sizes}
     (target / _PAGE).write_text(json.dumps(page, indent=1) + "\n", encoding="utf-8")
     return target / "index.html"
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -29,32 +30,41 @@ class RuntimeMissingError(AudioTokensError):
     """ONNX Runtime Web is not to be had."""
 
 
-def copy_runtime(target: Path, runtime: str | os.PathLike[str] | None = None) -> str:
-    """Copy ONNX Runtime Web and its licence into a folder.
+@dataclass(frozen=True)
+class Runtime:
+    """An unpacked package.
 
     Args:
-        target: folder; is created.
-        runtime: an unpacked npm package; None: the pinned version, from the cache or fetched by npm.
+        version: of ONNX Runtime Web.
+        folder: that holds `RUNTIME_FILES`.
+    """
 
-    Returns:
-        The version.
+    version: str
+    folder: Path
+
+    def copy(self, target: Path) -> None:
+        """Copy the files into a folder, which is created, and add the licence."""
+        target.mkdir(parents=True, exist_ok=True)
+        for name in RUNTIME_FILES:
+            shutil.copyfile(self.folder / name, target / name)
+        notice = (files(__package__) / "page" / "NOTICE.txt").read_text(encoding="utf-8")
+        (target / "NOTICE.txt").write_text(notice.replace("$version", self.version), encoding="utf-8")
+
+
+def find_runtime(package: str | os.PathLike[str] | None = None) -> Runtime:
+    """Return ONNX Runtime Web.
+
+    Args:
+        package: an unpacked npm package; None: the pinned version, from the cache or fetched by npm.
 
     Raises:
         RuntimeMissingError: the package is not there, and npm cannot fetch it.
         CheckpointError: npm brought another archive than the pinned one.
     """
-    source = _cached() if runtime is None else Path(runtime)
-    version, folder = _described(source)
-    target.mkdir(parents=True, exist_ok=True)
-    for name in RUNTIME_FILES:
-        shutil.copyfile(folder / name, target / name)
-    notice = (files(__package__) / "page" / "NOTICE.txt").read_text(encoding="utf-8")
-    (target / "NOTICE.txt").write_text(notice.replace("$version", version), encoding="utf-8")
-    return version
+    return _described(_cached() if package is None else Path(package))
 
 
-def _described(package: Path) -> tuple[str, Path]:
-    """Return the version of an unpacked package and the folder of its files."""
+def _described(package: Path) -> Runtime:
     try:
         version = str(json.loads((package / "package.json").read_text(encoding="utf-8"))["version"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -65,7 +75,7 @@ def _described(package: Path) -> tuple[str, Path]:
             f"{package}: no {absent[0] if absent else 'package.json with a version'} in it; "
             f"expected the unpacked npm package {_PACKAGE}, such as version {VERSION}"
         )
-    return version, package / "dist"
+    return Runtime(version, package / "dist")
 
 
 def _cached() -> Path:
@@ -87,12 +97,20 @@ def _fetch(folder: Path) -> Path:
     advice = f"give an unpacked package {_PACKAGE} with --runtime FOLDER"
     if npm is None:
         raise RuntimeMissingError(
-            f"{_PACKAGE} {VERSION} comes by npm, which is not installed: do so, or {advice}"
+            f"{_PACKAGE} {VERSION} comes by npm, which is not installed: install it, or {advice}"
         )
-    command = [npm, "pack", f"{_PACKAGE}@{VERSION}", "--silent", "--ignore-scripts", "--fetch-retries=0"]
+    command = [
+        npm,
+        "pack",
+        f"{_PACKAGE}@{VERSION}",
+        "--loglevel=error",
+        "--ignore-scripts",
+        "--fetch-retries=0",
+    ]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS)
-        reason = "" if done.returncode == 0 else one_line(OSError(done.stderr or "no reason given"))
+        said = done.stderr.strip().partition("\n")[0].removeprefix("npm error ")
+        reason = "" if done.returncode == 0 else said or "it gave no reason"
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = one_line(error)
     found = [*folder.glob("*.tgz")]
