@@ -130,7 +130,7 @@ def test_the_state_has_one_size() -> None:
     state = block.initial_state(1, like=torch.zeros(0))
     for steps in (2, 0, 1, 7, 1, 30, 2):
         _, state = block.step(torch.zeros(1, 16, steps), state)
-        assert state[0].shape[2] == 4
+        assert state[0].shape[3] == state[1].shape[2] == 4
 
 
 @torch.no_grad()
@@ -161,7 +161,7 @@ def test_no_matrix_of_all_steps_by_all_steps() -> None:
     sizes = []
 
     def watched(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        sizes.append(query.shape[2] * key.shape[2])
+        sizes.append(query.shape[2] * key.shape[3])
         return products.attention(query, key, value, mask)
 
     with pytest.MonkeyPatch.context() as patch:

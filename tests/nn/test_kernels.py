@@ -53,7 +53,7 @@ def test_depthwise_convolution(kernel: int, stride: int, dilation: int) -> None:
         torch.testing.assert_close(convolve(conv.double(), x.double()), conv(x.double()))
 
 
-@pytest.mark.parametrize(("inputs", "outputs", "groups"), [(12, 12, 3), (60, 30, 3), (4, 8, 4), (32, 2, 2)])
+@pytest.mark.parametrize(("inputs", "outputs", "groups"), [(12, 12, 3), (60, 30, 3), (4, 8, 4), (32, 2, 2), (6, 6, 6)])
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (4, 2), (3, 2), (5, 1)])
 def test_groups_of_channels(inputs: int, outputs: int, groups: int, kernel: int, stride: int) -> None:
     torch.manual_seed(0)
@@ -62,8 +62,11 @@ def test_groups_of_channels(inputs: int, outputs: int, groups: int, kernel: int,
     with torch.inference_mode():
         x = torch.randn(2, inputs, 50)
         torch.testing.assert_close(convolve(conv, x), conv(x), atol=1e-5, rtol=1e-5)
-        found = convolve_transposed(transposed, x, torch.zeros(2, outputs, kernel))
-        torch.testing.assert_close(found, transposed(x), atol=1e-5, rtol=1e-5)
+        tail = torch.randn(2, outputs, kernel)
+        expected = transposed(x)
+        expected[..., :kernel] += tail
+        found = convolve_transposed(transposed, x, tail)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

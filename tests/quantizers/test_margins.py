@@ -1,4 +1,4 @@
-"""Margins: a smaller change of the latents flips no code, a slightly larger one in the worst direction does."""
+"""Margins: a smaller change of the latents flips no code, a larger one in the worst direction does."""
 
 from __future__ import annotations
 

@@ -143,8 +143,8 @@ class Attention(Block):
 
     def initial_state(self, batch: int, *, like: Tensor) -> State:
         kept = (self.config.window or 1) - 1
-        empty = like.new_zeros(batch, self.key_heads, kept, self.head_width)
-        return empty, empty, torch.zeros(batch, dtype=torch.long, device=like.device)
+        keys = like.new_zeros(batch, self.key_heads, self.head_width, kept)
+        return keys, keys.mT.contiguous(), torch.zeros(batch, dtype=torch.long, device=like.device)
 
     def step(self, x: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
         if not x.shape[2]:
@@ -154,11 +154,13 @@ class Attention(Block):
         query, key, value = rows.unflatten(2, (-1, self.head_width)).transpose(1, 2).split(sizes, 1)
         count = state[2]
         query, key = self._rotated(query, count), self._rotated(key, count)
-        keys, values = torch.cat([state[0], key], 2), torch.cat([state[1], value], 2)
+        # Keys lie as the product with the queries reads them.
+        keys, values = torch.cat([state[0], key.mT], 3), torch.cat([state[1], value], 2)
         y = self._attend(query, keys, values, count).transpose(1, 2).flatten(2)
         window = self.config.window
-        start = 0 if window is None else max(keys.shape[2] - window + 1, 0)
-        return apply_linear(self.output, y).mT, (keys[:, :, start:], values[:, :, start:], count + x.shape[2])
+        start = 0 if window is None else max(values.shape[2] - window + 1, 0)
+        state = keys[..., start:], values[:, :, start:], count + x.shape[2]
+        return apply_linear(self.output, y).mT, state
 
     def _rotated(self, vectors: Tensor, count: Tensor) -> Tensor:
         """Vectors `[B, H, n, d]` of the steps after the first `count` ones `[B]`."""
@@ -168,24 +170,24 @@ class Attention(Block):
         return rotate(vectors, positions, base=self.config.rotary_base, layout=self.config.rotary)
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, count: Tensor) -> Tensor:
-        """Outputs `[B, H, n, d]` of the last n steps, of P + n keys and values `[B, H', P + n, d]`.
+        """Outputs `[B, H, n, d]` of n steps, of P + n keys `[B, H', d, P + n]` and values `[B, H', P + n, d]`.
 
         The last `count` `[B]` of the P keys are those of steps.
         """
         if self.key_heads != self.heads:
             keys = keys.repeat_interleave(self.heads // self.key_heads, 1)
             values = values.repeat_interleave(self.heads // self.key_heads, 1)
-        absent = keys.shape[2] - query.shape[2] - count
+        absent = values.shape[2] - query.shape[2] - count
         same = self.same_bits and applies(query) and query.dtype == torch.float32
-        attend = attention if same else functional.scaled_dot_product_attention
+        attend = attention if same else _attention
         parts = [
             attend(
                 query[:, :, start : start + size],
-                keys[:, :, first:end],
+                keys[..., first:end],
                 values[:, :, first:end],
                 self._mask(size, end - first, absent - first),
             )
-            for start, size, first, end in self._pieces(query.shape[2], keys.shape[2])
+            for start, size, first, end in self._pieces(query.shape[2], values.shape[2])
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
@@ -212,3 +214,7 @@ class Attention(Block):
             return given
         distance = steps[keys - size :, None] - steps
         return given & (distance >= 0) & (distance < (window or keys))
+
+
+def _attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    return functional.scaled_dot_product_attention(query, keys.mT, values, attn_mask=mask)

@@ -105,6 +105,8 @@ def convolve_transposed(conv: nn.ConvTranspose1d, x: Tensor, tail: Tensor) -> Te
     """
     kernel, stride = conv.kernel_size[0], conv.stride[0]
     batch, _, frames = x.shape
+    if 1 < conv.groups == conv.in_channels == conv.out_channels:
+        return _spread(x, _kept(conv, _parts)[:, :, 0].permute(1, 2, 0), tail)
     groups: Tensor = _kept(conv, _parts)
     count, outputs = groups.shape[1], conv.out_channels // conv.groups
     rows = x.mT.contiguous()
@@ -120,6 +122,19 @@ def convolve_transposed(conv: nn.ConvTranspose1d, x: Tensor, tail: Tensor) -> Te
                 add_product(out[part : part + frames], item, parts[part])
     samples = samples[:, :, : (frames - 1) * stride + kernel]
     return samples[0].mT if conv.groups == 1 else torch.cat(list(samples), 2).mT
+
+
+def _spread(x: Tensor, parts: Tensor, tail: Tensor) -> Tensor:
+    """A transposed convolution with one kernel for each channel, as parts `[ceil(k / s), s, C]`."""
+    count, stride, channels = parts.shape
+    batch, _, frames = x.shape
+    rows = x.mT.contiguous()[:, :, None]
+    y = rows.new_zeros(batch, frames + count - 1, stride, channels)
+    samples = y.view(batch, -1, channels)
+    samples[:, : tail.shape[2]] = tail.mT
+    for part in reversed(range(count)):
+        y[:, part : part + frames].addcmul_(rows, parts[part])
+    return samples[:, : (frames - 1) * stride + tail.shape[2] + stride].mT
 
 
 def apply_linear(linear: nn.Linear, x: Tensor) -> Tensor:

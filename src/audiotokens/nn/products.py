@@ -74,7 +74,7 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) 
 
     Args:
         query: `[B, H, n, d]`.
-        keys: `[B, H, m, d]`, m at most `TERMS`.
+        keys: `[B, H, d, m]`, m at most `TERMS`.
         values: `[B, H, m, d]`.
         mask: which keys each query reads, bool, broadcast to `[B, H, n, m]`; None: all of them.
 
@@ -82,19 +82,25 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) 
         `[B, H, n, d]`.
     """
     batch, heads, steps, width = query.shape
-    count = keys.shape[2]
-    rows, columns = max(2 - steps, 0), max(_COLUMNS - count, 0)
-    queries = functional.pad(query * width**-0.5, (0, 0, 0, rows)).flatten(0, 1)
-    scores = torch.bmm(queries, functional.pad(keys.mT, (0, columns)).flatten(0, 1).contiguous())
+    count = keys.shape[3]
+    queries = _at_least(query * width**-0.5, 2, 2).flatten(0, 1)
+    scores = torch.bmm(queries, _at_least(keys, _COLUMNS, 3).flatten(0, 1))
     scores = scores[:, :steps, :count].unflatten(0, (batch, heads))
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
-    weights = functional.pad((scores - scores.amax(3, keepdim=True)).exp_(), (0, 0, 0, rows))
+    weights = _at_least((scores - scores.amax(3, keepdim=True)).exp_(), 2, 2)
     # A column of ones sums the weights up.
-    summed = functional.pad(functional.pad(values, (0, 1), value=1.0), (0, max(_COLUMNS - width - 1, 0)))
+    summed = functional.pad(values, (0, max(_COLUMNS - width, 1)))
+    summed[..., width] = 1
     sums = torch.bmm(weights.flatten(0, 1), summed.flatten(0, 1))[:, :steps]
     found: Tensor = sums.unflatten(0, (batch, heads))
     return found[..., :width] / found[..., width : width + 1]
+
+
+def _at_least(x: Tensor, size: int, dim: int) -> Tensor:
+    """Fill up with zeros a dimension that is smaller."""
+    missing = size - x.shape[dim]
+    return functional.pad(x, (0, 0) * (x.dim() - 1 - dim) + (0, missing)) if missing > 0 else x
 
 
 def _plain(rows: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor | None) -> Tensor:
