@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from click.testing import CliRunner
 
 import audiotokens
 from audiotokens import CodeStream, Tokens, read_audio, write_audio
 from audiotokens.audio import resample
+from audiotokens.cli import main
 from audiotokens.errors import AudioTokensError, CheckpointError, NotOfferedError
 from audiotokens.export.web import RuntimeMissingError, export_web, runtime
 
@@ -105,6 +107,16 @@ def test_refuses_what_it_cannot_do(toy: Path, fake_runtime: Path, tmp_path: Path
     assert export_web(toy, tmp_path / "page", runtime=fake_runtime), (
         "a failure leaves a folder that can be taken"
     )
+
+
+def test_command_line_writes_the_page(toy: Path, fake_runtime: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "my page"
+    command = ["export", str(toy), "--web", str(folder), "--runtime"]
+    done = CliRunner().invoke(main, [*command, str(fake_runtime)])
+    assert done.exit_code == 0 and (folder / "index.html").is_file()
+    assert f"try: python -m http.server --directory '{folder}'" in done.output
+    failed = CliRunner().invoke(main, [*command, str(tmp_path)])
+    assert failed.exit_code == 2 and failed.output.startswith("error: ") and failed.output.count("\n") == 1
 
 
 def fake_npm(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
