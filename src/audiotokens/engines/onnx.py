@@ -22,8 +22,8 @@ from audiotokens.tokens import CodeStream, Conditioning, Tokens
 class OnnxTokenizer(Tokenizer):
     """A tokenizer whose graphs run in ONNX Runtime, on the CPU with one thread; `load` makes it.
 
-    In exact mode everything runs hop by hop, in files, batches and streams alike: the same shapes give the
-    same bits. Otherwise about a second is taken at a time.
+    In exact mode encoder and decoder run hop by hop, in files, batches and streams alike: the same shapes
+    give the same bits. Otherwise about a second is taken at a time.
     """
 
     def __init__(self, folder: Path, spec: Spec, graphs: Graphs, *, exact: bool = True) -> None:
@@ -167,7 +167,8 @@ class OnnxTokenizer(Tokenizer):
         if graph is None:
             raise NotOfferedError(f"{self.spec.name} has no graph that finds codes")
         names = [stream.name for stream in self.spec.streams]
-        size = self._graphs.frames_per_hop if self._exact else self._graphs.frames_per_hop * self._block_hops
+        # The graph searches in float64, whose last bits decide nothing between latents in float32.
+        size = self._graphs.frames_per_hop * self._block_hops
         starts = range(0, latents.shape[2], size)
         pieces = [np.ascontiguousarray(latents[:, :, start : start + size]) for start in starts]
         found = [self._runtime.run(graph, {"latents": piece}, names) for piece in pieces]
