@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from tiny_codecs import TINY, tiny
 
+import audiotokens
 from audiotokens.errors import NotOfferedError
-from audiotokens.latency import measure_latency, measure_steps
+from audiotokens.latency import Delay, measure_latency, measure_steps
 
 ONE_WAY = {"speechtokenizer tiny": "encoder", "wavtokenizer tiny": "decoder"}
 """Tiny codecs of which one direction reads whole recordings."""
@@ -28,6 +29,8 @@ def test_what_is_declared_is_what_perturbation_finds(name: str) -> None:
     codec = tiny(name)
     found = measure_latency(codec)
     assert found.agrees, found
+    for delay in (found.encoder, found.decoder):
+        assert delay is None or delay.changed == delay.declared
     assert {*found.not_offered} == ({ONE_WAY[name]} if name in ONE_WAY else set())
     if found.encoder and name != "speechtokenizer tiny":
         assert found.encoder.declared == codec.spec.lookahead
@@ -71,6 +74,18 @@ def test_sessions_that_wait_too_long_are_found(monkeypatch: pytest.MonkeyPatch) 
     assert found.encoder is not None
     assert (found.encoder.changed, found.encoder.session) == (0, 1)
     assert not found.agrees
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_the_shipped_tokenizer_for_live_use_is_as_late_as_it_says(engine: Any) -> None:
+    if engine == "onnx":
+        pytest.importorskip("onnxruntime")
+    found = measure_latency(audiotokens.load("speech-16k-stream", engine=engine))
+    assert found.agrees
+    assert found.encoder == Delay(320, 320, 320, 320)
+    assert found.decoder == Delay(0, 0, 0, 0)
+    assert found.round_trip == Delay(320, 320, 320, 320)
 
 
 def test_without_sessions_there_is_no_latency() -> None:

@@ -44,7 +44,7 @@ class Latency:
 
     @property
     def agrees(self) -> bool:
-        """Whether all that was measured is what is declared; for the round trip, whether it is not more."""
+        """Whether all parts agree with what is declared; the round trip must not take more."""
         both = self.round_trip
         within = both is None or both.changed <= both.session <= both.declared
         parts = (self.encoder, self.decoder, self.receptive_field)
