@@ -76,10 +76,11 @@ def latency(
     exact: bool,
     as_json: bool,
 ) -> None:
-    """Tell how late a tokenizer is: what it declares, what is measured, and how long its steps take.
+    """Tell how late a tokenizer is, declared and measured.
 
     TOKENIZER is a name, a folder or hf:org/name. What is measured is found by changing sound and codes and
-    watching what comes out. The exit code is 1 if it is not what is declared.
+    watching what comes out; then steps are timed. The exit code is 1 if sessions wait longer than is declared,
+    or if more is read.
     """
     from audiotokens.config import to_dict
     from audiotokens.latency import measure_latency, measure_steps
