@@ -99,6 +99,8 @@ def test_a_stream_is_the_file(folder: str, codec: Any, pcm: np.ndarray, run: Run
     assert np.frombuffer(result.stdout_bytes, "<i2").size == pcm.size
     assert np.abs(np.frombuffer(result.stdout_bytes, "<i2") - heard(codec, tokens)).max() <= 1
     assert "0.1 s of sound, first output after" in result.stderr
+    values = json.loads(run("stream", folder, "--json", stdin=pcm.tobytes()).stderr)
+    assert values["audio_seconds"] == pytest.approx(pcm.size / RATE) and values["steps"]["count"] == 31
     lines = run("stream", folder, "--encode", stdin=pcm.tobytes()).stdout_bytes
     parts = list(LineReader(io.BytesIO(lines), codec))
     assert [part.num_samples for part in parts[:-1]] == [HOP] * 30

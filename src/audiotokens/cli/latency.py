@@ -79,7 +79,7 @@ def latency(
     """Tell how late a tokenizer is, declared and measured.
 
     TOKENIZER is a name, a folder or hf:org/name. What is measured is found by changing sound and codes and
-    watching what comes out; then steps are timed. The exit code is 1 if sessions wait longer than is declared,
+    watching what comes out; then steps are timed. The exit code is 1 if sessions wait longer than declared,
     or if more is read.
     """
     from audiotokens.config import to_dict

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -51,9 +52,7 @@ class Ends:
     chunk: float | None
 
 
-@click.command(
-    epilog="Example: arecord -f S16_LE -r 16000 -t raw | audiotokens stream | aplay -f S16_LE -r 16000 -t raw"
-)
+@click.command(epilog="Example: audiotokens stream --microphone --play -k 6")
 @click.argument("tokenizer", default=_DEFAULT)
 @gathered(
     Ends,
@@ -73,6 +72,7 @@ class Ends:
 @device_option
 @engine_option
 @exact_option
+@switch("--json", "as_json", text="Print the statistics as one JSON document, on stderr too.")
 def stream(
     tokenizer: str,
     ends: Ends,
@@ -81,6 +81,7 @@ def stream(
     device: str,
     engine: Engine,
     exact: bool,
+    as_json: bool,
 ) -> None:
     """Pass live sound through tokens and back.
 
@@ -113,7 +114,8 @@ def stream(
         sink.close()
     _drop_closed_stdout()
     lost = getattr(source, "overflows", 0), getattr(sink, "underflows", None)
-    click.echo(_report(watch.summary(), lost), err=True)
+    summary = watch.summary()
+    click.echo(_as_json(summary, lost) if as_json else _report(summary, lost), err=True)
 
 
 def _source(tokenizer: Tokenizer, ends: Ends) -> Any:
@@ -164,3 +166,11 @@ def _report(summary: Summary, lost: tuple[int, int | None]) -> str:
     parts.append(f"{summary.underruns if underflows is None else underflows} underruns")
     parts += [f"{overflows} overruns"] if overflows else []
     return ", ".join(parts)
+
+
+def _as_json(summary: Summary, lost: tuple[int, int | None]) -> str:
+    from audiotokens.config import to_dict
+
+    overruns, underflows = lost
+    underruns = summary.underruns if underflows is None else underflows
+    return json.dumps(to_dict(summary) | {"underruns": underruns, "overruns": overruns})
