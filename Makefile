@@ -10,7 +10,7 @@ OUTPUT := outputs/demo
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
 
-.PHONY: demo test slow kill check docs judges clean help
+.PHONY: demo test slow kill check docs graphs judges clean help
 
 help:
 	@echo "make demo [AUDIO=path]  encode, decode and measure audio; write $(OUTPUT)/report.html"
@@ -19,6 +19,7 @@ help:
 	@echo "make slow               run the slow tests"
 	@echo "make kill               kill training runs at random moments; compare the bits"
 	@echo "make check              lint and type-check"
+	@echo "make graphs             write the ONNX graphs of the shipped tokenizers anew"
 	@echo "make docs               build the documentation into site/"
 	@echo "make clean              delete .venv and everything built"
 
@@ -43,6 +44,9 @@ docs: $(VENV)/.test-ready
 	@$(BIN)/zensical build --strict --clean
 	@$(BIN)/audiotokens export speech-16k-stream --web site/try \
 		|| echo "The page in which the site's readers try a tokenizer, site/try, is left out."
+
+graphs: $(VENV)/.test-ready
+	@for folder in src/audiotokens/weights/*/; do $(BIN)/audiotokens export $$folder --onnx $$folder; done
 
 # The second line installs without requirements: they are not used, and some do not install on a current Python.
 judges: $(VENV)/.torch-ready

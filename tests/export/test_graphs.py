@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 import tempfile
 from dataclasses import replace
@@ -14,19 +15,20 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from click.testing import CliRunner
 from tiny_codecs import TINY, tiny
 
 import audiotokens
 from audiotokens.architectures import gain_shape
-from audiotokens.codec import Codec
+from audiotokens.cli import main
 from audiotokens.engines.graphs import Graphs, Side, read_graphs
 from audiotokens.errors import AudioTokensError, MissingExtraError, NotOfferedError
 from audiotokens.export import export_onnx
 from audiotokens.export.traced import EMITTERS
-from audiotokens.quantizers import FSQConfig
+from audiotokens.quantizers import LFQConfig
 
-QUICK = ["gain-shape tiny", "soundstream tiny-lyra", "encodec tiny", "mimi tiny", "snac tiny"]
-# The whole list is that of the conformance tests; EnCodec's windows are not offered.
+QUICK = ["gain-shape tiny", "encodec tiny", "mimi tiny"]
+# EnCodec's windows are not offered.
 NAMES = [
     name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
     for name in TINY
@@ -251,9 +253,9 @@ def test_graphs_stand_beside_what_is_there(tmp_path: Path) -> None:
 def test_what_no_graph_can_say_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotOfferedError, match="overlapping windows"):
         export_onnx(tiny("encodec tiny-stereo"), tmp_path / "windows")
-    config = replace(gain_shape.VARIANTS["tiny"], quantizer=FSQConfig(levels=(8, 8)))
-    with pytest.raises(NotOfferedError, match="no rule for a FiniteScalarQuantizer, only for"):
-        export_onnx(gain_shape.GainShapeCodec(config), tmp_path / "scalar", streaming=False)
+    config = replace(gain_shape.VARIANTS["tiny"], quantizer=LFQConfig())
+    with pytest.raises(NotOfferedError, match="no rule for a LookupFreeQuantizer, only for"):
+        export_onnx(gain_shape.GainShapeCodec(config), tmp_path / "binary", streaming=False)
     monkeypatch.delitem(EMITTERS, "silu")
     with pytest.raises(NotOfferedError, match="no rule for torch's silu"):
         export_onnx(tiny("gain-shape tiny"), tmp_path / "silu", streaming=False)
@@ -270,14 +272,30 @@ def test_a_wrong_graph_is_not_described(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", ["speech-16k", "speech-16k-stream"])
-def test_shipped_graphs_are_those_of_the_tokenizer(name: str, tmp_path: Path) -> None:
-    codec = audiotokens.load(name)
-    assert isinstance(codec, Codec)
+def test_shipped_graphs_are_those_of_the_tokenizer(name: str) -> None:
     own = Path(audiotokens.__file__).parent / "weights" / name
+    codec = gain_shape.GainShapeCodec.read(own).eval()
     graphs = read_graphs(own)
     assert graphs.fingerprint == codec.fingerprint
-    files = graphs.files() - set(graphs.external)
-    assert sum((own / file).stat().st_size for file in files) < 200_000
-    x = noise(1, 1, 8000)
-    codec.make_exact(False)
-    assert_near(run(own / "encoder.onnx", x=x)[0], expected(codec.encoder_net, x))
+    assert graphs.external == ("model.safetensors",)
+    assert sum((own / file).stat().st_size for file in graphs.files() - {*graphs.external}) < 200_000
+    for side, net in sides(graphs, codec):
+        assert side.first is not None and side.middle is not None
+        length = side.first.size + 5 * side.middle.size + side.middle.size // 2
+        x = noise(1, channels(codec, side, graphs), length)
+        assert_near(stepped(own, side, x, [1, 3, 1]), expected(net, x))
+
+
+def test_the_command_writes_a_whole_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "codec"
+    export_onnx(tiny("soundstream tiny-lyra"), folder, streaming=False)
+    (folder / "README.md").write_text("# A card\n")
+    for file in ("graphs.json", "decoder.onnx"):
+        (folder / file).unlink()
+    done = CliRunner().invoke(main, ["export", str(folder), "--onnx", str(tmp_path / "copy"), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output) == {"onnx": str(tmp_path / "copy")}
+    assert "decoder.last.onnx" in read_graphs(tmp_path / "copy").files()
+    for file in ("README.md", "model.safetensors", "config.json"):
+        assert (tmp_path / "copy" / file).read_bytes() == (folder / file).read_bytes()
+    assert CliRunner().invoke(main, ["export", str(folder)]).exit_code == 2

@@ -285,11 +285,14 @@ def split(x: Any, sizes: Any, dim: int = 0) -> tuple[Traced, ...]:
     """Cut into parts of the given sizes."""
     x = traced(x)
     dim %= x.ndim
-    start, parts = 0, []
-    for size in sizes:
-        parts.append(cut(x, dim, start, start + size))
-        start += size
-    return tuple(parts)
+    own = graph()
+    attributes = {"axis": place(dim, x.ndim, x.flipped)}
+    names = own.add("Split", [x.name, own.integers(*sizes)], attributes, outputs=len(sizes))
+    shapes = [(*x.shape[:dim], size, *x.shape[dim + 1 :]) for size in sizes]
+    return tuple(
+        Traced(name, shape, x.dtype, flipped=x.flipped, constant=x.constant)
+        for name, shape in zip(names, shapes)
+    )
 
 
 @emitter("chunk")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from audiotokens.codec import Codec
 from audiotokens.codec.vocoder import NetVocoder
-from audiotokens.errors import NotOfferedError
+from audiotokens.errors import NotOfferedError, one_line
 from audiotokens.nn.block import Sequential
 
 _TOLERANCE = 1e-4
@@ -51,15 +51,19 @@ def check_graphs(codec: Codec | NetVocoder, folder: Path, description: dict[str,
         _check_net(f"decoder at {books} books", net, latents, folder, graphs)
 
 
-def run(folder: Path, file: str, values: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """Run a graph once."""
+def _run(folder: Path, file: str, values: dict[str, np.ndarray]) -> list[np.ndarray]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(folder / file), options, providers=["CPUExecutionProvider"])
-    found: list[np.ndarray] = session.run(None, values)
+    options.log_severity_level = 4
+    path = str(folder / file)
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        found: list[np.ndarray] = session.run(None, values)
+    except Exception as error:
+        # Its errors have no base of their own.
+        raise NotOfferedError(f"{file} does not run in ONNX Runtime: {one_line(error)}") from None
     return found
 
 
@@ -67,7 +71,7 @@ def run(folder: Path, file: str, values: dict[str, np.ndarray]) -> list[np.ndarr
 def _check_net(name: str, net: Sequential, x: Tensor, folder: Path, graphs: dict[str, Any]) -> None:
     expected = net(x).numpy()
     given = x.numpy()
-    _compare(name, run(folder, graphs["offline"]["file"], {"x": given})[0], expected)
+    _compare(name, _run(folder, graphs["offline"]["file"], {"x": given})[0], expected)
     if "first" not in graphs:
         return
     first, middle = graphs["first"], graphs["middle"]
@@ -78,14 +82,14 @@ def _check_net(name: str, net: Sequential, x: Tensor, folder: Path, graphs: dict
         ]
         expected = net(torch.from_numpy(given)).numpy()
     names = [state["name"] for state in graphs["states"]]
-    y, *states = run(folder, first["file"], {"x": given[..., :at]})
+    y, *states = _run(folder, first["file"], {"x": given[..., :at]})
     parts = [y]
     for count in (1, 2):
         piece = given[..., at : at + count * size]
-        y, *states = run(folder, middle["file"], {"x": piece, **dict(zip(names, states))})
+        y, *states = _run(folder, middle["file"], {"x": piece, **dict(zip(names, states))})
         parts.append(y)
         at += count * size
-    y, *_ = run(folder, graphs["last"]["file"], {"x": given[..., at:], **dict(zip(names, states))})
+    y, *_ = _run(folder, graphs["last"]["file"], {"x": given[..., at:], **dict(zip(names, states))})
     _compare(f"{name}, in steps", np.concatenate([*parts, y], 2), expected)
 
 
@@ -109,7 +113,7 @@ def _check_quantizer(
     codes = {name: values.numpy() for name, values in streams.items()}
     latents = codec.dequantize(streams)
     for books in codec.spec.legal_prefixes:
-        decoded = run(folder, graphs["decode"]["file"], {**codes, "num_codebooks": np.array([books])})[0]
+        decoded = _run(folder, graphs["decode"]["file"], {**codes, "num_codebooks": np.array([books])})[0]
         _compare(
             f"quantizer.decode.onnx at {books} books",
             decoded,
@@ -117,7 +121,7 @@ def _check_quantizer(
         )
     if graphs["encode"] is not None:
         expected = codec.to_streams(codec.quantize(latents, max(codec.spec.legal_prefixes)))
-        found = run(folder, graphs["encode"]["file"], {"latents": latents.numpy()})
+        found = _run(folder, graphs["encode"]["file"], {"latents": latents.numpy()})
         for name, own in zip(expected, found, strict=True):
             if not np.array_equal(own, expected[name].numpy()):
                 raise NotOfferedError(

@@ -85,6 +85,12 @@ def single(x: Any) -> Traced:
     return to(x, torch.float32)
 
 
+@emitter("long")
+def whole(x: Any) -> Traced:
+    """A value in int64."""
+    return to(x, torch.int64)
+
+
 @emitter("contiguous", "clone", "detach")
 def unchanged(x: Any) -> Traced:
     """What changes the memory alone."""
@@ -140,6 +146,12 @@ def divide_into(x: Any, y: Any) -> Traced:
 def reciprocal(x: Any) -> Traced:
     """1 / x."""
     return elementwise("Div", 1.0, x)
+
+
+@emitter("floordiv", "floor_divide")
+def divide_whole(x: Any, y: Any) -> Traced:
+    """x / y of whole numbers that are not negative, without the fraction."""
+    return elementwise("Div", x, y)
 
 
 @emitter("mod", "remainder")
@@ -203,7 +215,7 @@ def logical_not(x: Any) -> Traced:
     return elementwise("Not", x)
 
 
-for _name in ("exp", "log", "sin", "cos", "tanh", "sqrt", "sigmoid", "abs", "sign", "neg"):
+for _name in ("exp", "log", "sin", "cos", "tanh", "sqrt", "ceil", "sigmoid", "abs", "sign", "neg"):
     _unary(_name, _name.capitalize())
 
 

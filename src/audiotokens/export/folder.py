@@ -16,7 +16,7 @@ from audiotokens.export.check import check_graphs
 from audiotokens.export.graph import OPSET, Graph
 from audiotokens.export.nets import NetTracer, Steps, find_steps
 from audiotokens.export.quantizers import decoder_graph, encoder_graph
-from audiotokens.export.weights import WEIGHTS, StoredWeights
+from audiotokens.export.weights import LARGER, WEIGHTS, StoredWeights
 from audiotokens.nn.block import Sequential
 
 CONFIG = "config.json"
@@ -85,7 +85,12 @@ class _Writer:
             "fingerprint": self.codec.fingerprint,
         }
         parts = self._codec(self.codec) if isinstance(self.codec, Codec) else self._vocoder(self.codec)
-        return head | parts
+        larger = self.folder / LARGER
+        if self.weights.larger:
+            larger.write_bytes(self.weights.larger)
+        else:
+            larger.unlink(missing_ok=True)
+        return head | {"external": [WEIGHTS, *([LARGER] if self.weights.larger else [])]} | parts
 
     def _codec(self, codec: Codec) -> dict[str, Any]:
         spec, group = codec.spec, codec.frames_per_hop
@@ -104,7 +109,6 @@ class _Writer:
             "hop": hop,
             "latent": size,
             "frames_per_hop": group,
-            "external": [WEIGHTS],
             "encoder": encoder,
             "decoder": decoder,
             "quantizer": {
@@ -121,7 +125,6 @@ class _Writer:
             "hop": int(vocoder.spec.sample_rate / features.frame_rate),
             "latent": features.size,
             "frames_per_hop": 1,
-            "external": [WEIGHTS],
             "encoder": None,
             "decoder": self._net("decoder", vocoder.decoder_net, features.size, 1, 1),
             "quantizer": None,

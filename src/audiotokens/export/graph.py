@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audiotokens.export.dims import Dim, Positive, Quotient, Size, Variable
-from audiotokens.export.weights import WEIGHTS, StoredTensor, StoredWeights
+from audiotokens.export.weights import LARGER, WEIGHTS, StoredTensor, StoredWeights
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -18,7 +18,7 @@ OPSET = 20
 _IR_VERSION = 10
 TYPES = {"float32": 1, "int8": 3, "int64": 7, "bool": 9, "float16": 10, "float64": 11, "uint64": 13}
 """Number of each type of numbers in ONNX, by numpy's and torch's name of it."""
-_INLINE_BYTES = 8192
+_INLINE_BYTES = 4096
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -69,7 +69,7 @@ class Graph:
         self.variables: dict[str, tuple[str, int, int]] = {}
         """Where each variable is found: an input, its axis, and how many of its entries one counts."""
         self._constants: dict[str, np.ndarray] = {}
-        self._stored: dict[str, tuple[str, StoredTensor]] = {}
+        self._stored: dict[str, StoredTensor] = {}
         self._known: dict[Any, Any] = {}
         self._count = 0
 
@@ -114,7 +114,7 @@ class Graph:
         key = ("stored", name)
         if key not in self._known:
             own = self._known[key] = self._new_name()
-            self._stored[own] = (name, self.weights.stored[name])
+            self._stored[own] = self.weights.stored[name]
         found: str = self._known[key]
         return found
 
@@ -188,9 +188,11 @@ class Graph:
 
         nodes = self._with_output_names(self.used_nodes())
         used = {name for node in nodes for name in node.inputs}
-        initializers = [_inline(name, values) for name, values in self._constants.items() if name in used]
+        initializers = [self._constant(name, item) for name, item in self._constants.items() if name in used]
         initializers += [
-            _external(name, tensor) for name, (_, tensor) in self._stored.items() if name in used
+            _outside(name, str(item.dtype), item.shape, WEIGHTS, item.offset, item.length)
+            for name, item in self._stored.items()
+            if name in used
         ]
         made = helper.make_graph(
             [helper.make_node(n.operation, n.inputs, n.outputs, **n.attributes) for n in nodes],
@@ -205,6 +207,15 @@ class Graph:
             ir_version=_IR_VERSION,
             producer_name="audiotokens",
         )
+
+    def _constant(self, name: str, values: np.ndarray) -> Any:
+        from onnx import TensorProto
+
+        kind, content = values.dtype.name, values.tobytes()
+        if len(content) > _INLINE_BYTES:
+            at = self.weights.place(content)
+            return _outside(name, kind, values.shape, LARGER, at, len(content))
+        return TensorProto(name=name, data_type=TYPES[kind], dims=values.shape, raw_data=content)
 
     def _with_output_names(self, nodes: list[Node]) -> list[Node]:
         names: dict[str, str] = {}
@@ -227,25 +238,13 @@ class Graph:
         return renamed + copies
 
 
-def _inline(name: str, values: np.ndarray) -> Any:
+def _outside(name: str, dtype: str, shape: tuple[int, ...], file: str, offset: int, length: int) -> Any:
+    """A constant that lies in another file."""
     from onnx import TensorProto
 
-    if values.nbytes > _INLINE_BYTES:
-        raise ValueError(f"a constant of shape {values.shape} is too large to be part of a graph")
-    return TensorProto(
-        name=name, data_type=TYPES[values.dtype.name], dims=values.shape, raw_data=values.tobytes()
-    )
-
-
-def _external(name: str, tensor: StoredTensor) -> Any:
-    from onnx import TensorProto
-
-    found = TensorProto(
-        name=name,
-        data_type=TYPES[str(tensor.dtype).removeprefix("torch.")],
-        dims=tensor.shape,
-        data_location=TensorProto.EXTERNAL,
-    )
-    for key, value in (("location", WEIGHTS), ("offset", tensor.offset), ("length", tensor.length)):
+    outside = TensorProto.EXTERNAL
+    kind = TYPES[dtype.removeprefix("torch.")]
+    found = TensorProto(name=name, data_type=kind, dims=shape, data_location=outside)
+    for key, value in (("location", file), ("offset", offset), ("length", length)):
         found.external_data.add(key=key, value=str(value))
     return found

@@ -81,7 +81,7 @@ def find_steps(net: Sequential, channels: int, hop: int) -> Steps:
                 count = len(states) - 1 - 2 * period
                 return Steps(count * hop, begun, period * hop, gives, found[0], varying)
     raise NotOfferedError(
-        "graphs of steps cannot be written, as the state of the net keeps no size: export without streaming"
+        "graphs of steps cannot be written, as the state of a net keeps no size: export without streaming"
     )
 
 

@@ -22,10 +22,12 @@ from audiotokens.export.traced import Traced, Tracing, constant, graph, traced, 
 from audiotokens.export.weights import StoredWeights
 from audiotokens.nn.equal import first_equal
 from audiotokens.quantizers import Quantizer
+from audiotokens.quantizers.fsq import FiniteScalarQuantizer
 from audiotokens.quantizers.grouped import GroupedQuantizer
 from audiotokens.quantizers.multiscale import MultiscaleQuantizer
 from audiotokens.quantizers.projected import ProjectedQuantizer
 from audiotokens.quantizers.residual import ResidualQuantizer
+from audiotokens.quantizers.scalar import ScalarQuantizer
 from audiotokens.quantizers.split import SplitQuantizer
 from audiotokens.quantizers.vector import VectorQuantizer
 from audiotokens.spec import StreamSpec
@@ -318,6 +320,24 @@ def _groups(quantizer: GroupedQuantizer, latents: Traced) -> list[tuple[Quantize
         found.append((inner, cut(latents, 1, start, start + size)))
         start += size
     return found
+
+
+@_encoder(FiniteScalarQuantizer)
+@_encoder(ScalarQuantizer)
+def _encode_scalars(quantizer: FiniteScalarQuantizer, latents: Traced) -> Codes:
+    layer = quantizer.project_in
+    values = latents.double() if layer is None else _wide_linear(layer, latents.mT).mT
+    digits: Any = quantizer._digits(values.unflatten(1, quantizer._shape))  # type: ignore[arg-type]
+    return [quantizer._codes(digits)]  # type: ignore[list-item]
+
+
+@_decoder(FiniteScalarQuantizer)
+@_decoder(ScalarQuantizer)
+def _decode_scalars(quantizer: FiniteScalarQuantizer, codes: Codes, number: Traced) -> Traced:
+    entries: Any = quantizer._vectors(codes[0])  # type: ignore[arg-type]
+    latents: Traced = entries.flatten(1, 2)
+    layer = quantizer.project_out
+    return latents if layer is None else _wide_linear(layer, latents.mT).float().mT
 
 
 @_encoder(CodeSums)

@@ -12,13 +12,14 @@ from typing import Any
 
 from torch import nn
 
+from audiotokens.errors import NotOfferedError
 from audiotokens.export.arrangement import arange, cat
 from audiotokens.export.computed import inverse_fourier_basis
 from audiotokens.export.convolution import conv1d, overlap_add
 from audiotokens.export.dims import Size
 from audiotokens.export.lstm import run_lstm
 from audiotokens.export.traced import Traced, traced
-from audiotokens.nn import attention, conv, recurrent, transforms
+from audiotokens.nn import attention, conv, noise_block, recurrent, transforms
 from audiotokens.nn.block import at_least
 
 Rule = Callable[..., Any]
@@ -98,3 +99,10 @@ def _lstm(block: recurrent.LSTM, x: Traced, state: Any, *, final: bool = False) 
 @_rule(recurrent.BiLSTM, "step")
 def _both_directions(block: recurrent.BiLSTM, x: Traced, state: Any, *, final: bool = False) -> Any:
     return block._both(x, run_lstm(block.lstm, x.mT, None)[0]), state  # type: ignore[arg-type]
+
+
+@_rule(noise_block.NoiseBlock, "step")
+def _no_noise(block: noise_block.NoiseBlock, x: Traced, state: Any, *, final: bool = False) -> Any:
+    if block.seed is not None:
+        raise NotOfferedError("noise that depends on a seed has no form as a graph: set the seed to null")
+    return x, state

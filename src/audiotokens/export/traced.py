@@ -85,6 +85,9 @@ class Traced:
     def __rtruediv__(self, other: Any) -> Traced:
         return _applied("rdiv", self, other)
 
+    def __floordiv__(self, other: Any) -> Traced:
+        return _applied("floordiv", self, other)
+
     def __mod__(self, other: Any) -> Traced:
         return _applied("mod", self, other)
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from audiotokens.nn.storage import SCALE
 
 WEIGHTS = "model.safetensors"
+LARGER = "graphs.data"
+"""File of constants that are no weights, and too large to be part of a graph."""
 _TYPES = {
     "F32": torch.float32,
     "F16": torch.float16,
@@ -64,10 +66,20 @@ class StoredWeights:
         # The tensors are kept, so that no other one can take over an identity.
         self._tensors = dict(tensors)
         self._names = {id(tensor): name for name, tensor in tensors.items()}
+        self.larger = b""
+        """What `LARGER` is to hold."""
 
     def name(self, tensor: Tensor) -> str | None:
         """The name of a tensor of the model; None where it is no such one."""
         return self._names.get(id(tensor))
+
+    def place(self, content: bytes) -> int:
+        """Where in the file of larger constants one begins; equal ones are stored once."""
+        found = self.larger.find(content)
+        if found < 0:
+            found = len(self.larger)
+            self.larger += content
+        return found
 
     def scale(self, name: str) -> str | None:
         """The name of the factors of the rows of a tensor in 8 bits; None where there are none."""
