@@ -196,7 +196,9 @@ def seen(
             pages.append({**page, "rate": rate, "live": name == "speech-16k-stream"})
         wavs = [site / f"{subtype}.wav" for subtype in SUBTYPES]
         for path in wavs:
-            stereo = np.stack([sound(44100, 0.2), -0.5 * sound(44100, 0.2)], 1)
+            left = sound(44100, 0.2)
+            left += 0.2 * np.sin(2 * np.pi * 3400 * np.arange(len(left)) / 44100, dtype=np.float32)
+            stereo = np.stack([left, -0.5 * left], 1)
             soundfile.write(path, stereo, 44100, subtype=path.stem)
         pages[0]["wavs"] = list(map(str, wavs))
         voice = str(site / "speech-16k-stream.wav")
@@ -220,17 +222,18 @@ def test_tokens_and_samples_are_those_of_python(seen: dict[str, Any], name: str)
     tokenizer = python_of(seen, name, "onnx")
     brief = tokenizer.encode(*read_audio(seen["folder"] / f"{name}-short.wav"))
     assert without_source(tokens_of(seen[name]["brief"])) == without_source(brief)
-    waveform, rate = read_audio(seen["folder"] / f"{name}.wav")
-    expected, tokens = tokenizer.encode(waveform, rate), tokens_of(seen[name]["tokens"])
-    assert without_source(tokens) == without_source(expected)
+    tokens = tokens_of(seen[name]["tokens"])
+    for engine in ("onnx",) if name == "toy" else ("onnx", "torch"):
+        expected = python_of(seen, name, engine).encode(*read_audio(seen["folder"] / f"{name}.wav"))
+        flips = int((expected.codes != tokens.codes).sum())
+        print(f"{name}: {flips} of {tokens.codes.size} codes differ from those of {engine}")
+        # Last bits may flip one near tie, and with it the books that follow in its frame.
+        assert flips < expected.num_codebooks
+        same = replace(tokens, streams=expected.streams, source=None)
+        assert same == without_source(expected)
     for books, coded in ((1, "few"), (None, "all")):
-        decoded = tokenizer.decode(expected, num_codebooks=books)
+        decoded = tokenizer.decode(tokens, num_codebooks=books)
         np.testing.assert_allclose(samples(seen[name][coded]), decoded, atol=1e-4, rtol=0)
-    if name != "toy":
-        exact = python_of(seen, name, "torch").encode(waveform, rate).codes
-        flips = int((exact != tokens.codes).sum())
-        print(f"{name}: {flips} of {exact.size} codes differ from those of torch in exact mode")
-        assert flips <= exact.size / 1000
 
 
 @pytest.mark.browser
@@ -255,7 +258,7 @@ def test_nothing_leaves_the_machine(seen: dict[str, Any], name: str) -> None:
 @pytest.mark.browser
 def test_microphone_is_encoded_as_it_comes(seen: dict[str, Any]) -> None:
     recorded = seen["speech-16k-stream"]["recorded"]
-    assert recorded["live"]["frames"] > 25 and recorded["live"]["latency"] >= 40
+    assert recorded["live"]["frames"] > 50 and recorded["live"]["latency"] >= 40
     tokens = recorded["tokens"]
     stream = tokens["streams"]["codes"]
     codes = np.array(stream["codes"])

@@ -40,10 +40,11 @@ async function file(tab, short, wav) {
   return { ...found, ...page, saved: JSON.parse(fs.readFileSync(await saved[0].path(), "utf8")), name: saved[0].suggestedFilename() };
 }
 
-// A second and a half from the microphone.
+// From the microphone, until a second is encoded while the recording goes on.
 async function microphone(tab) {
   await tab.click("#record");
-  await tab.waitForTimeout(1500);
+  await tab.waitForSelector('[data-state="recording"]');
+  await tab.waitForFunction(() => Number(document.querySelector("#frames").textContent) > 50);
   const live = await figures(tab);
   await tab.click("#record");
   await tab.waitForSelector('[data-state="done"]');

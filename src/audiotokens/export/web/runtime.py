@@ -99,14 +99,8 @@ def _fetch(folder: Path) -> Path:
         raise RuntimeMissingError(
             f"{_PACKAGE} {VERSION} comes by npm, which is not installed: install it, or {advice}"
         )
-    command = [
-        npm,
-        "pack",
-        f"{_PACKAGE}@{VERSION}",
-        "--loglevel=error",
-        "--ignore-scripts",
-        "--fetch-retries=0",
-    ]
+    quiet = ("--loglevel=error", "--ignore-scripts", "--fetch-retries=0", "--fetch-timeout=60000")
+    command = [npm, "pack", f"{_PACKAGE}@{VERSION}", *quiet]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS)
         said = done.stderr.strip().partition("\n")[0].removeprefix("npm error ")

@@ -26,9 +26,13 @@ const blob = URL.createObjectURL(new Blob([`import ${JSON.stringify(address)};`]
 let worker = null;
 
 function begin(address, otherwise) {
+  const broken = (error) => failed({ reason: error.message || "The worker did not start." });
   worker = new Worker(address, { type: "module" });
-  worker.onmessage = ({ data }) => data.job === job && events[data.event](data);
-  worker.onerror = otherwise;
+  worker.onmessage = ({ data }) => {
+    worker.onerror = broken;
+    if (data.job === job) events[data.event](data);
+  };
+  worker.onerror = otherwise ?? broken;
   send("load", { base: base.href, sizes: settings.sizes });
 }
 
@@ -71,7 +75,7 @@ const events = {
 async function load() {
   const reply = await fetch(new URL("page.json", base));
   settings = await reply.json();
-  begin(blob, () => begin(address, (error) => failed({ reason: error.message || "The worker did not start." })));
+  begin(blob, () => begin(address));
 }
 
 function ready(facts) {
