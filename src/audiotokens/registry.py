@@ -243,9 +243,13 @@ def _load_graphs(folder: Path, *, exact: bool, device: str, search_width: int) -
     if device != "cpu" or search_width != 1:
         found = f'the device "{device}"' if device != "cpu" else f"a search width of {search_width}"
         raise NotOfferedError(f'{found} is for the engine "torch"; the graphs run on the CPU, greedily')
-    from audiotokens.engines.onnx import OnnxTokenizer
+    if read_folder_config(folder).spec.streams:
+        from audiotokens.engines.onnx import OnnxTokenizer
 
-    return OnnxTokenizer.load(folder, exact=exact)
+        return OnnxTokenizer.load(folder, exact=exact)
+    from audiotokens.engines.vocoder import OnnxVocoder
+
+    return OnnxVocoder.load(folder, exact=exact)
 
 
 def model_type(folder: Path) -> str:

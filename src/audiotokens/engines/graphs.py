@@ -18,6 +18,7 @@ import numpy as np
 
 from audiotokens.config import from_dict
 from audiotokens.errors import CheckpointError, ConfigError, one_line
+from audiotokens.spec import Spec
 
 GRAPHS_FILE = "graphs.json"
 GRAPHS_FORMAT = "audiotokens-graphs"
@@ -158,6 +159,23 @@ def read_graphs(folder: Path) -> Graphs:
     for problem in _problems(graphs, folder):
         raise CheckpointError(f"{path}: {problem}: export again")
     return graphs
+
+
+def read_exported(folder: Path) -> tuple[Spec, Graphs]:
+    """Read the facts of an exported folder, and check that its graphs were made for its weights.
+
+    Raises:
+        TokenizerNotFoundError: not a tokenizer folder.
+        ConfigError: config.json has an unknown, missing or ill-typed key.
+        CheckpointError: graphs.json or what it names is missing, damaged, or was made for other weights.
+    """
+    from audiotokens.registry import read_folder_config
+
+    config = read_folder_config(folder)
+    graphs = read_graphs(folder)
+    if graphs.fingerprint != stored_fingerprint(folder, config.architecture, config.config):
+        raise CheckpointError(f"{folder}: graphs.json was made for other weights: export again")
+    return config.spec, graphs
 
 
 def _problems(graphs: Graphs, folder: Path) -> Iterator[str]:

@@ -10,10 +10,10 @@ from typing import Self
 import numpy as np
 
 from audiotokens.audio import WaveformLike
-from audiotokens.engines.graphs import Graphs, Side, read_graphs, stored_fingerprint
+from audiotokens.engines.graphs import Graphs, Side, read_exported
 from audiotokens.engines.sessions import OnnxDecoder, OnnxEncoder
 from audiotokens.engines.steps import Net, Runtime
-from audiotokens.errors import CheckpointError, NotOfferedError, TokensError
+from audiotokens.errors import NotOfferedError, TokensError
 from audiotokens.spec import Spec
 from audiotokens.tokenizer import Streams, Tokenizer
 from audiotokens.tokens import CodeStream, Conditioning, Tokens
@@ -45,14 +45,8 @@ class OnnxTokenizer(Tokenizer):
             CheckpointError: graphs.json or what it names is missing, damaged, or was made for other weights.
             MissingExtraError: onnxruntime is not installed.
         """
-        from audiotokens.registry import read_folder_config
-
         path = Path(folder)
-        config = read_folder_config(path)
-        graphs = read_graphs(path)
-        if graphs.fingerprint != stored_fingerprint(path, config.architecture, config.config):
-            raise CheckpointError(f"{path}: graphs.json was made for other weights: export again")
-        return cls(path, config.spec, graphs, exact=exact)
+        return cls(path, *read_exported(path), exact=exact)
 
     @property
     def spec(self) -> Spec:

@@ -11,18 +11,18 @@ import numpy as np
 from audiotokens.audio import WaveformLike, as_waveform
 from audiotokens.engines.steps import Net, StepState
 from audiotokens.errors import AudioError, TokensError, one_line
-from audiotokens.tokenizer import Decoder, Encoder
+from audiotokens.tokenizer import Decoder, Encoder, Session, Tokenizer
 from audiotokens.tokens import Source, Tokens
 
 if TYPE_CHECKING:
     from audiotokens.engines.onnx import OnnxTokenizer
 
 
-class _GraphSession:
-    """State shared by both sessions: that of the net, and counters of what went in and came out."""
+class GraphSession(Session):
+    """State shared by all sessions: that of the net, and counters of what went in and came out."""
 
-    def __init__(self, tokenizer: OnnxTokenizer, net: Net) -> None:
-        self._tokenizer, self._net = tokenizer, net
+    def __init__(self, model: Tokenizer, net: Net) -> None:
+        self._fingerprint, self._net = model.fingerprint, net
         self._state = net.begin()
         self._counters = {"received": 0, "returned": 0, "finished": 0}
 
@@ -32,13 +32,13 @@ class _GraphSession:
         tensors = {f"state.{index}": tensor for index, tensor in enumerate(self._state.tensors)}
         counters = self._counters | {"started": int(self._state.started), "out": self._state.returned}
         metadata = {name: str(value) for name, value in counters.items()}
-        kind = {"session": type(self).__name__, "fingerprint": self._tokenizer.fingerprint}
+        kind = {"session": type(self).__name__, "fingerprint": self._fingerprint}
         data: bytes = serialize({**tensors, "waiting": self._state.waiting}, {**metadata, **kind})
         return data
 
     def restore(self, state: bytes) -> None:
         metadata, tensors = _parse_state(state)
-        expected = (type(self).__name__, self._tokenizer.fingerprint)
+        expected = (type(self).__name__, self._fingerprint)
         found = (metadata.get("session"), metadata.get("fingerprint"))
         if found != expected:
             raise TokensError(
@@ -66,12 +66,12 @@ class _GraphSession:
             raise TokensError("the session is finished; start another one")
 
 
-class OnnxEncoder(_GraphSession, Encoder):
+class OnnxEncoder(GraphSession, Encoder):
     """A running encoder of an `OnnxTokenizer`."""
 
     def __init__(self, tokenizer: OnnxTokenizer, net: Net, num_codebooks: int) -> None:
         super().__init__(tokenizer, net)
-        self._books = num_codebooks
+        self._tokenizer, self._books = tokenizer, num_codebooks
 
     def push(self, chunk: WaveformLike) -> Tokens | None:
         self._check_open()
@@ -107,13 +107,13 @@ class OnnxEncoder(_GraphSession, Encoder):
         return tokenizer.make_tokens(streams, {}, num_samples, source)
 
 
-class OnnxDecoder(_GraphSession, Decoder):
+class OnnxDecoder(GraphSession, Decoder):
     """A running decoder of an `OnnxTokenizer`."""
 
     def __init__(self, tokenizer: OnnxTokenizer, num_codebooks: int | None) -> None:
         books = tokenizer.spec.check_prefix(num_codebooks)
         super().__init__(tokenizer, tokenizer.decoder_net(books))
-        self._books = num_codebooks
+        self._tokenizer, self._books = tokenizer, num_codebooks
         self._counters["codebooks"] = books
 
     def push(self, tokens: Tokens) -> np.ndarray:
