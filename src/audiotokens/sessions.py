@@ -67,7 +67,7 @@ class CodecEncoder(_NetSession, Encoder):
     """A running encoder of a `Codec`."""
 
     def __init__(self, codec: Codec, num_codebooks: int) -> None:
-        super().__init__(codec, codec.encoder_net, codec.sample)
+        super().__init__(codec, codec.encoding_net, codec.sample)
         self._codec, self._books = codec, num_codebooks
 
     def push(self, chunk: WaveformLike) -> Tokens | None:
@@ -111,7 +111,7 @@ class CodecEncoder(_NetSession, Encoder):
     @torch.inference_mode()
     def step(self, x: Tensor, state: State, *, final: bool) -> tuple[Codes, int, State]:
         """Map pieces `[B, C, T]` of streams, with their states; return codes, latent frames and states."""
-        latents, state = self._codec.encoder_net.step(x, state, final=final)
+        latents, state = self._codec.encoding_net.step(x, state, final=final)
         return self._codec.quantize(latents, self._books), latents.shape[2], state
 
     def returned(self, codes: Codes, frames: int, *, final: bool) -> Tokens:

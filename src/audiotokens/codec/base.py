@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from audiotokens.audio import WaveformLike
+from audiotokens.codec.arbitration import Arbitrated
 from audiotokens.codec.complexity import parameters, with_complexity
 from audiotokens.codec.facts import with_latency, with_texts
 from audiotokens.codec.stored import StoredModel
 from audiotokens.engines import other_engine
 from audiotokens.errors import NotOfferedError, TokensError
-from audiotokens.nn.block import Sequential, in_pieces
+from audiotokens.nn.block import Block, Sequential, in_pieces
 from audiotokens.nn.exact import Exactness
 from audiotokens.quantizers import Quantized, Quantizer
 from audiotokens.sessions import CodecDecoder, CodecEncoder
@@ -74,6 +75,8 @@ class Codec(StoredModel, Tokenizer):
         described = with_latency(with_texts(computed, spec), parts.encoder, parts.decoder)
         self._spec = replace(described, parameters=parameters(self))
         self.search_width = 1
+        # A list hides it from the state dict.
+        self._arbitrated: list[Arbitrated] = []
 
     @classmethod
     def build(cls, config: Any) -> Parts:
@@ -136,7 +139,7 @@ class Codec(StoredModel, Tokenizer):
             Per stream the codes `[B, K, T']`, and the number of valid frames `[B]`.
         """
         books = self.spec.check_prefix(num_codebooks)
-        latents = self.encoder_net(waveforms.to(self.device, self._type), lengths.to(self.device))
+        latents = self.encoding_net(waveforms.to(self.device, self._type), lengths.to(self.device))
         streams = self.to_streams(self.quantize(latents, books))
         frames = self.encoder_net.output_lengths(lengths)
         return streams, {name: _ceil(frames, self._rates[name] / self._latent_rate) for name in streams}
@@ -149,6 +152,11 @@ class Codec(StoredModel, Tokenizer):
         frames = _ceil(lengths[name].to(self.device), self._latent_rate / self._rates[name])
         net = self.decoder_for(sum(part.shape[1] for part in codes.values()))
         return net(latents.to(self._type), frames).float(), net.output_lengths(frames)
+
+    @property
+    def encoding_net(self) -> Block:
+        """The net that encodes: the encoder, or one that decides its near ties in float64."""
+        return self._arbitrated[0] if self._arbitrated else self.encoder_net
 
     def decoder_for(self, num_codebooks: int) -> Sequential:
         """The net that decodes latents of so many books; one for all, unless a family says otherwise."""
@@ -208,7 +216,7 @@ class Codec(StoredModel, Tokenizer):
         """
         prepared, _ = self.prepare(waveform, sample_rate)
         latents = self._latents(self._padded(prepared)).float()
-        codes = self.quantize(latents, self.spec.check_prefix(None))
+        codes: Any = self.quantize(latents, self.spec.check_prefix(None))
         lengths = latents.double().norm(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
         found = {}
         for name, part in self.to_streams(self.quantizer.margins(latents, codes)).items():
@@ -300,7 +308,7 @@ class Codec(StoredModel, Tokenizer):
 
     def _latents(self, waveform: np.ndarray) -> Tensor:
         samples = torch.from_numpy(waveform).to(self.device, self._type)[None]
-        return in_pieces(self.encoder_net, samples, round(self.block_seconds * self.spec.sample_rate))
+        return in_pieces(self.encoding_net, samples, round(self.block_seconds * self.spec.sample_rate))
 
     def quantize(self, latents: Tensor, num_codebooks: int) -> Codes:
         """Return the codes of latents `[B, D, T]` with the first `num_codebooks` books."""
@@ -314,6 +322,15 @@ class Codec(StoredModel, Tokenizer):
         if self.search_width != 1:
             return {}
         return other_engine("onnx", self.fingerprint, self.folder, exact=self.exact)
+
+    def make_exact(self, exact: Exactness = True) -> Self:
+        super().make_exact(exact)
+        self._arbitrated = []
+        if exact == "arbitrated":
+            hop, frames = int(self.spec.hop), self.frames_per_hop
+            books = self.quantizer, self.spec.channels
+            self._arbitrated = [Arbitrated(self.encoder_net, *books, hop=hop, frames=frames)]
+        return self
 
     # Files
 

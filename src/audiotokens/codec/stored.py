@@ -73,7 +73,11 @@ class StoredModel(nn.Module):
 
         Args:
             exact: True: in the cheapest way that works on this machine; "float64": codes are also those of
-                other machines, for about twice the time; False: no care is taken.
+                other machines, for about twice the time; "arbitrated": those codes, where float64 decides
+                near ties alone; False: no care is taken.
+
+        Raises:
+            NotOfferedError: near ties cannot be decided apart from the rest.
         """
         self.exact = bool(exact)
         self._type = run_exactly((self.encoder_net, self.decoder_net), exact)

@@ -29,8 +29,9 @@ from audiotokens.nn.search import Searcher, nearest
 
 __all__ = ["Exactness", "first_equal", "has_same_bits", "nearest", "nearest_float64", "run_exactly"]
 
-Exactness: TypeAlias = bool | Literal["float64"]
-"""True: the cheapest cure that works here; "float64": the second one; False: none."""
+Exactness: TypeAlias = bool | Literal["float64", "arbitrated"]
+"""True: the cheapest cure that works here; "float64": the second one; "arbitrated": the first, and codes that
+rounding may decide are found in float64 (`codec.arbitration`); False: none."""
 
 
 def run_exactly(nets: Sequence[nn.Module], exact: Exactness) -> torch.dtype:
@@ -39,7 +40,7 @@ def run_exactly(nets: Sequence[nn.Module], exact: Exactness) -> torch.dtype:
         for block in net.modules():
             if isinstance(block, LSTM | BiLSTM):
                 block.same_bits = bool(exact)
-    wide = exact == "float64" or (exact and not all(map(has_same_bits, nets)))
+    wide = exact == "float64" or (exact is True and not all(map(has_same_bits, nets)))
     dtype = torch.float64 if wide else torch.float32
     for net in nets:
         net.to(dtype)

@@ -90,8 +90,8 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) 
         scores = scores.masked_fill(~mask, -torch.inf)
     weights = _at_least((scores - scores.amax(3, keepdim=True)).exp_(), 2, 2)
     # A column of ones sums the weights up.
-    summed = functional.pad(values, (0, max(_COLUMNS - width, 1)))
-    summed[..., width] = 1
+    ones = values.new_ones(1).expand(*values.shape[:3], max(_COLUMNS - width, 1))
+    summed = torch.cat([values, ones], 3)
     sums = torch.bmm(weights.flatten(0, 1), summed.flatten(0, 1))[:, :steps]
     found: Tensor = sums.unflatten(0, (batch, heads))
     return found[..., :width] / found[..., width : width + 1]

@@ -208,7 +208,8 @@ def linear(layer: nn.Linear | None, latents: Tensor) -> Tensor:
 
 def gain(layer: nn.Linear) -> Tensor:
     """By how much a linear map can lengthen a vector: its largest singular value, in float64."""
-    return torch.linalg.matrix_norm(layer.weight.double(), 2)
+    found: Tensor = torch.linalg.matrix_norm(layer.weight.double(), 2)
+    return found
 
 
 def linear_rows(layer: nn.Linear, rows: Tensor) -> Tensor:

@@ -25,8 +25,9 @@ Metric: TypeAlias = Literal["euclidean", "cosine", "sphere"]
 vectors and entries are made unit vectors before all else, losses too (ViT-VQGAN).
 """
 
-# Vectors whose margins are found at once.
+# Vectors whose margins are found at once, and entries that are looked at closely.
 _ROWS = 1024
+_NEAR = 9
 
 
 class BookQuantizer(Quantizer):
@@ -139,23 +140,19 @@ class BookQuantizer(Quantizer):
         """Distances to the nearest plane half-way between the chosen entry a and another one b.
 
         (||z - e_b||^2 - ||z - e_a||^2) / (2 ||e_a - e_b||)
+
+        It is found among the entries nearest to z; of the others a lower bound is known.
         """
         rows = to_rows(latents.double())
         if isinstance(self.project_in, nn.Linear):
             rows = linear_rows(self.project_in, rows)
         lengths = 1.0 if self.metric == "euclidean" else rows.norm(dim=1)
-        entries = self._comparable(self.entries(torch.float64))
         rows = rows if self.metric == "euclidean" else functional.normalize(rows, dim=1)
-        apart = torch.cdist(entries, entries, compute_mode="donot_use_mm_for_euclid_dist")
-        # An equal entry, such as the chosen one itself, is not another one.
-        apart = torch.where(apart == 0, 0.0, 0.5 / apart)
-        squares = entries.square().sum(1)
-        parts = []
-        for some, index in zip(rows.split(_ROWS), codes.flatten().split(_ROWS)):
-            distances = torch.addmm(squares, some, entries.T, alpha=-2.0)
-            distances -= distances.gather(1, index[:, None])
-            scale = apart[index]
-            parts.append(torch.where(scale == 0, torch.inf, distances * scale).amin(1))
+        entries = self._comparable(self.entries(torch.float64))
+        parts = [
+            _margins(some, index, entries)
+            for some, index in zip(rows.split(_ROWS), codes.flatten().split(_ROWS))
+        ]
         found = torch.cat(parts) * lengths
         found = found / gain(self.project_in) if isinstance(self.project_in, nn.Linear) else found
         return found.view(len(latents), 1, -1)
@@ -196,3 +193,18 @@ class BookQuantizer(Quantizer):
         """What changes when the entries do."""
         tensors = (*self.parameters(), *self.buffers())
         return tuple((tensor.data_ptr(), tensor._version, dtype) for tensor in tensors)
+
+
+def _margins(rows: Tensor, index: Tensor, entries: Tensor) -> Tensor:
+    """Margins `[M]` of the choice of entries `[M]` for vectors `[M, d]`."""
+    squares = entries.square().sum(1)
+    distances = torch.addmm(squares, rows, entries.T, alpha=-2.0)
+    values, near = distances.topk(min(_NEAR, len(entries)), largest=False)
+    gaps = values - distances.gather(1, index[:, None])
+    apart = (entries[near] - entries[index][:, None]).norm(dim=2)
+    # An equal entry, such as the chosen one itself, is not another one.
+    found = torch.where(apart == 0, torch.inf, gaps / (2 * apart)).amin(1)
+    if len(entries) <= _NEAR:
+        return found
+    lengths = squares.sqrt()
+    return torch.minimum(found, gaps[:, -1] / (2 * (lengths[index] + lengths.amax())))
