@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,8 @@ _IR_VERSION = 10
 TYPES = {"float32": 1, "int8": 3, "int64": 7, "bool": 9, "float16": 10, "float64": 11, "uint64": 13}
 """Number of each type of numbers in ONNX, by numpy's and torch's name of it."""
 _INLINE_BYTES = 4096
-_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_CAPITALS = string.ascii_uppercase
+_DIGITS = string.digits + string.ascii_letters
 
 
 @dataclass(frozen=True)
@@ -157,12 +159,14 @@ class Graph:
         self.outputs.append((port, value))
 
     def _new_name(self) -> str:
-        rest, name = self._count, ""
+        # Short, as graphs hold little else; a capital first, as names of inputs and outputs have none there.
+        rest, first = divmod(self._count, 26)
         self._count += 1
-        while rest or not name:
-            name, rest = _DIGITS[rest % 62] + name, rest // 62
-        # Some readers take names for identifiers, which begin with no digit.
-        return "_" + name
+        name = _CAPITALS[first]
+        while rest:
+            rest, digit = divmod(rest - 1, 62)
+            name += _DIGITS[digit]
+        return name
 
     def used_nodes(self) -> list[Node]:
         """The nodes that outputs depend on."""
