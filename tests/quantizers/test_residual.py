@@ -409,3 +409,26 @@ def test_books_of_a_list_are_read_and_mistakes_named() -> None:
 def test_contradictions_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         quantizer(**changes)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("scales", [None, (1.0, 0.5, 0.25)])
+def test_frames_of_a_step_have_the_codes_of_all_at_once(
+    shared: bool, scales: tuple[float, ...] | None
+) -> None:
+    torch.manual_seed(0)
+    config = RVQConfig(num_codebooks=3, inner=VectorConfig(codebook_size=40), shared=shared, scales=scales)
+    quantizer = ResidualQuantizer(6, config).eval()
+    with torch.no_grad():
+        for level in quantizer.levels:
+            # Whole numbers make equal entries and equally near ones.
+            level.set_book(level.book.round())
+    latents = torch.cat([torch.randn(1, 6, 60), torch.randn(1, 6, 60).round(), torch.zeros(1, 6, 1)], 2)
+    expected = quantizer.encode(latents)
+    for size in (1, 3):
+        found = torch.cat([quantizer.encode(part) for part in latents.split(size, 2)], 2)
+        assert torch.equal(found, expected)
+    with torch.no_grad():
+        quantizer.levels[0].set_book(torch.randn(40, 6))
+    moved = torch.cat([quantizer.encode(part) for part in latents.split(1, 2)], 2)
+    assert torch.equal(moved, quantizer.encode(latents)) and not torch.equal(moved, expected)

@@ -172,7 +172,8 @@ class Attention(Block):
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, count: Tensor) -> Tensor:
         """Outputs `[B, H, n, d]` of n steps.
 
-        The keys are `[B, H', d, P + n]` and the values `[B, H', P + n, d]`, those of the n steps last. The last `count` `[B]` of the P keys are those of steps.
+        The keys are `[B, H', d, P + n]` and the values `[B, H', P + n, d]`, those of the n steps last. Of the
+        others the last `count` `[B]` are those of steps.
         """
         if self.key_heads != self.heads:
             keys = keys.repeat_interleave(self.heads // self.key_heads, 1)

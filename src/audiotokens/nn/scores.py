@@ -19,6 +19,9 @@ takes the last bits of l, so that a minimum tells where it is.
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -57,6 +60,13 @@ class FloatScores:
     def product(self, left: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Scores of a range of entries `[M, N / C, C]` in groups of C, or fewer at the end; their minima."""
         return grouped_product(left, self._table[start:stop], None)
+
+    def of_one(self, vector: np.ndarray) -> tuple[np.ndarray, float]:
+        """Scores of all entries for one vector `[D]` on a CPU, and the margin of `prepare`."""
+        left = np.ones(len(vector) + 1, np.float32)
+        left[:-1] = vector
+        length = math.sqrt(left[:-1] @ left[:-1])
+        return self._table.numpy() @ left, (2.0 * length + self._longest) * self._longest * self._relative
 
     def score(self, left: Tensor, entry: Tensor) -> Tensor:
         """Scores `[M]` of vectors, given by their left factors `[M, D + 1]`, with one entry each `[M]`."""

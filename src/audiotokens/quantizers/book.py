@@ -99,10 +99,7 @@ class BookQuantizer(Quantizer):
     def nearest_exact(self, rows: Tensor) -> Tensor:
         """Codes int64 `[M]` of float64 vectors `[M, d]`, the same ones in any batch."""
         with torch.autocast(rows.device.type, enabled=False):
-            version = self._entries_version(torch.float64)
-            if self._searcher is None or self._searcher[0] != version:
-                self._searcher = (version, Searcher(self._distinct(self.entries(torch.float64))))
-            searcher, rows = self._searcher[1], self._comparable(rows)
+            searcher, rows = self.searcher(), self._comparable(rows)
             if self.metric == "euclidean":
                 return searcher.nearest(rows)
             found = rows.any(1)
@@ -110,6 +107,13 @@ class BookQuantizer(Quantizer):
             rows = functional.pad(rows[found], (0, searcher.book.shape[1] - rows.shape[1]))
             index[found] = searcher.nearest(rows)
             return index
+
+    def searcher(self) -> Searcher:
+        """The entries in float64, prepared for many searches."""
+        version = self._entries_version(torch.float64)
+        if self._searcher is None or self._searcher[0] != version:
+            self._searcher = (version, Searcher(self._distinct(self.entries(torch.float64))))
+        return self._searcher[1]
 
     def scores(self, rows: Tensor) -> Tensor:
         """Squared distances `[M, N]` of vectors `[M, d]` to all entries; with "cosine", of unit vectors."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from audiotokens.nn.constants import integers
+from audiotokens.nn.search import Searcher
 from audiotokens.quantizers.base import (
     Quantized,
     Quantizer,
@@ -39,6 +42,7 @@ input; the identity with straight-through levels, and layers inside the levels l
 """
 
 _SEARCH_FRAMES = 4096
+_FEW_FRAMES = 4
 # Random books of the levels shrink by this factor, as residuals do.
 _SHRINKING = 0.5
 
@@ -118,6 +122,7 @@ class ResidualQuantizer(Quantizer):
         for index, level in enumerate(self.levels):
             if isinstance(level, VectorQuantizer) and level.metric != "sphere":
                 level.set_book(level.book * _SHRINKING**index)
+        self._books: tuple[object, list[tuple[Searcher, np.ndarray]]] | None = None
         self._check_layers()
         offsets = nn.Parameter(torch.zeros(count - 1, dim)) if config.prefix_offsets else None
         self.register_parameter("offsets", offsets)
@@ -299,6 +304,8 @@ class ResidualQuantizer(Quantizer):
 
     def _encode_greedily(self, rest: Tensor, count: int) -> Tensor:
         """Codes of float64 latents with the first `count` levels."""
+        if len(rest) * rest.shape[2] <= _FEW_FRAMES and rest.device.type == "cpu" and self._plain:
+            return self._encode_frames(rest, count)
         codes = []
         # Vectors lie side by side from here on, as the levels search and return them.
         rest = rest.mT.contiguous().mT
@@ -317,6 +324,30 @@ class ResidualQuantizer(Quantizer):
             found.append(self.level(index).margins(rest / scale, part) * scale)
             rest = rest - self._decode_level(index, codes).double()
         return torch.cat(found, 1)
+
+    def _encode_frames(self, rest: Tensor, count: int) -> Tensor:
+        """`_encode_greedily` for the few frames of a step, in which calls of the library take most time."""
+        version = tuple((level.book.data_ptr(), level.book._version) for level in self._vector_levels)
+        if self._books is None or self._books[0] != version:
+            books = [(level.searcher(), level.book.detach().numpy()) for level in self._vector_levels]
+            self._books = version, books * (self.config.num_codebooks // len(books))
+        codes = np.empty((len(rest), count, rest.shape[2]), np.int64)
+        for item, found in zip(rest.detach().numpy(), codes):
+            for frame, vector in enumerate(np.ascontiguousarray(item.T)):
+                for level, ((searcher, book), scale) in enumerate(zip(self._books[1][:count], self._scales)):
+                    index = searcher.nearest_one(vector if scale == 1 else vector / scale)
+                    found[level, frame] = index
+                    vector -= book[index] if scale == 1 else book[index].astype(np.float64) * scale
+        return torch.from_numpy(codes)
+
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether all levels are books in the space of the latents, searched by distance."""
+        return self.can_search_wide and len(self._vector_levels) == len(self.levels)
+
+    @property
+    def _vector_levels(self) -> list[VectorQuantizer]:
+        return [level for level in self.levels if isinstance(level, VectorQuantizer)]
 
     def _decode_level(self, index: int, codes: Tensor) -> Tensor:
         start, scale = self._ends[index - 1] if index else 0, self._scales[index]
