@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from audiotokens.quantizers import EMALearning, Quantizer, VectorQuantizer
 from audiotokens.quantizers.conversion import FIXED, FREE, from_vector_quantize_pytorch
 
-FOLDER = Path(__file__).parent.parent / "golden" / "vqp"
+
+def stored() -> dict[str, dict[str, bytes]]:
+    """Files of each folder of the archive; together they pack to half of what they take apart."""
+    found: dict[str, dict[str, bytes]] = {}
+    with tarfile.open(Path(__file__).parent.parent / "golden" / "vqp.tar.xz") as archive:
+        for member in archive:
+            if file := archive.extractfile(member):
+                folder, _, name = member.name.partition("/")
+                found.setdefault(folder, {})[name] = file.read()
+    return found
+
+
+STORED = stored()
 NAMES = [
     "fsq", "fsq_projection_codebooks", "fsq_symmetric", "grouped_residual_fsq", "grouped_residual_lfq",
     "grouped_residual_vq", "latent_quantize", "lfq", "lfq_projection", "lfq_spherical_bsq",
@@ -32,26 +46,26 @@ class Case:
     """One folder; latents as `[B, D, T]`, codes as int64 `[B, K, T]`."""
 
     def __init__(self, name: str) -> None:
-        self.folder = FOLDER / name
-        config = json.loads((self.folder / "config.json").read_text())
+        self.name, self.files = name, STORED[name]
+        config = json.loads(self.files["config.json"])
         self.class_name: str = config["cls"]
         self.options: dict[str, Any] = config["kwargs"]
         self.channels_first = not self.options.get("channel_last", self.class_name != "LatentQuantize")
         self.search: dict[str, Any] = {}
         if "beam_size" in self.options:
             self.search = {"search_width": self.options.pop("beam_size"), "criterion": "summed"}
-        lengths = json.loads((self.folder / "meta.json").read_text())["call"].get("lens")
+        lengths = json.loads(self.files["meta.json"])["call"].get("lens")
         self.mask = None if lengths is None else torch.arange(40) < torch.tensor(lengths)[:, None]
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        return load_file(self.folder / "weights.safetensors")
+        return load(self.files["weights.safetensors"])
 
     def has(self, array: str) -> bool:
-        return (self.folder / f"{array}.npy").exists()
+        return f"{array}.npy" in self.files
 
     def array(self, name: str) -> Tensor:
-        return torch.from_numpy(np.load(self.folder / f"{name}.npy"))
+        return torch.from_numpy(np.load(io.BytesIO(self.files[f"{name}.npy"])))
 
     def latents(self, name: str) -> Tensor:
         found = self.array(name)
@@ -73,7 +87,7 @@ class Case:
 
 def cases(*without: str) -> pytest.MarkDecorator:
     chosen = [Case(name) for name in NAMES if name not in without]
-    return pytest.mark.parametrize("case", chosen, ids=lambda case: case.folder.name)
+    return pytest.mark.parametrize("case", chosen, ids=lambda case: case.name)
 
 
 def near(found: Tensor, expected: Tensor) -> None:
@@ -81,7 +95,7 @@ def near(found: Tensor, expected: Tensor) -> None:
 
 
 def test_every_stored_folder_is_tested() -> None:
-    assert sorted(NAMES) == sorted(path.name for path in FOLDER.iterdir())
+    assert sorted(NAMES) == sorted(STORED)
     assert len(NAMES) == 32
 
 
