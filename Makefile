@@ -24,7 +24,7 @@ help:
 	@echo "make clean              delete .venv and everything built"
 
 demo: $(VENV)/.demo-ready
-	@$(BIN)/audiotokens demo --fast $(if $(AUDIO),"$(AUDIO)") --output $(OUTPUT)
+	@$(BIN)/audiotokens demo $(if $(AUDIO),"$(AUDIO)") --output $(OUTPUT)
 
 test: $(VENV)/.test-ready
 	@$(PYTEST) -n auto --dist loadfile -m "not slow" tests

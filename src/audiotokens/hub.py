@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from audiotokens.errors import MissingExtraError, TokenizerNotFoundError, one_line
 
-FOLDER_FILES = ("config.json", "model.safetensors", "README.md")
+FOLDER_FILES: tuple[str, ...] = ("config.json", "model.safetensors", "README.md")
 """Files of a tokenizer folder."""
-GRAPH_FILES = ("graphs.json", "graphs.data", "encoder.onnx", "decoder.onnx")
+GRAPH_FILES: tuple[str, ...] = ("graphs.json", "graphs.data", "encoder.onnx", "decoder.onnx")
 GRAPH_FILES += ("encoder.*.onnx", "decoder.*.onnx", "quantizer.*.onnx")
 """Files of exported graphs beside them, as patterns: the hub also holds large graphs of other makers."""
 _REFERENCE = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?", re.ASCII)

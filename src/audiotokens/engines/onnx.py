@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -22,13 +23,14 @@ from audiotokens.tokens import CodeStream, Conditioning, Tokens
 class OnnxTokenizer(Tokenizer):
     """A tokenizer whose graphs run in ONNX Runtime, on the CPU with one thread; `load` makes it.
 
-    In exact mode encoder and decoder run hop by hop, in files, batches and streams alike: the same shapes
-    give the same bits. Otherwise about a second is taken at a time.
+    About a second of a file is taken at a time. In exact mode that is tried first: where calls of more hops
+    have other last bits than those of single ones, files run hop by hop, as streams do.
     """
 
     def __init__(self, folder: Path, spec: Spec, graphs: Graphs, *, exact: bool = True) -> None:
         self._folder, self._spec, self._graphs, self._exact = folder, spec, graphs, exact
         self._runtime = Runtime(folder)
+        self._nets: dict[str, Net] = {}
         self._block_hops = max(round(spec.frame_rate), 1)
 
     @classmethod
@@ -177,11 +179,26 @@ class OnnxTokenizer(Tokenizer):
 
     def dequantize(self, codes: Mapping[str, np.ndarray], start: int, stop: int) -> np.ndarray:
         """Latents `[1, D, T]` of the hops from `start` to `stop` of codes `[K_i, T_i]` by stream."""
+        step = 1 if self._exact and not self._hops_agree else max(stop - start, 1)
+        return self._dequantized(codes, start, stop, step)
+
+    @cached_property
+    def _hops_agree(self) -> bool:
+        """Whether latents of several hops at once have the bits of single ones, tried on random codes."""
+        random, hops = np.random.default_rng(0), self._block_hops
+        codes = {}
+        for stream in self.spec.streams:
+            frames = hops * int(stream.frame_rate / self.spec.frame_rate)
+            sizes = np.array(stream.codebook_sizes)[:, None]
+            codes[stream.name] = random.integers(0, sizes, (len(sizes), frames))
+        single, together = (self._dequantized(codes, 0, hops, step) for step in (1, hops))
+        return np.array_equal(single, together)
+
+    def _dequantized(self, codes: Mapping[str, np.ndarray], start: int, stop: int, step: int) -> np.ndarray:
         graphs = self._graphs
         if graphs.quantizer is None:
             raise NotOfferedError(f"{self.spec.name} has no quantizer among its graphs")
         books = np.array([sum(len(each) for each in codes.values())])
-        step = 1 if self._exact else max(stop - start, 1)
         parts = [np.zeros((1, graphs.latent, 0), np.float32)]
         for hop in range(start, stop, step):
             inputs = {"num_codebooks": books}
@@ -219,7 +236,11 @@ class OnnxTokenizer(Tokenizer):
         return self.spec.output_length(hops * self._graphs.hop)
 
     def _net(self, side: Side, channels: int) -> Net:
-        return Net(self._runtime, side, channels, most_steps=1 if self._exact else self._block_hops)
+        name = side.offline.file if side.offline else ""
+        if name not in self._nets:
+            steps = self._block_hops
+            self._nets[name] = Net(self._runtime, side, channels, most_steps=steps, exact=self._exact)
+        return self._nets[name]
 
     def _streaming(self, net: Net, instead: str) -> Net:
         if not net.streams:

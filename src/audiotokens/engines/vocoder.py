@@ -24,9 +24,9 @@ class OnnxVocoder(Vocoder):
         if graphs.decoder is None or graphs.decoder.offline is None:
             raise CheckpointError(f"{folder}: graphs.json names no decoder: export again")
         self._spec, self._graphs = spec, graphs
-        most_steps = 1 if exact else max(round(spec.frame_rate), 1)
+        most_steps = max(round(spec.frame_rate), 1)
         size = (spec.features or FeatureSpec("", graphs.latent, spec.frame_rate)).size
-        self._net = Net(Runtime(folder), graphs.decoder, size, most_steps=most_steps)
+        self._net = Net(Runtime(folder), graphs.decoder, size, most_steps=most_steps, exact=exact)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], *, exact: bool = True) -> Self:
