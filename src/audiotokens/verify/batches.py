@@ -127,7 +127,8 @@ def _remark(subject: Subject, groups: Sequence[Sequence[tuple[str, np.ndarray]]]
     if not subject.recorded:
         return []
     lengths = [waveform.shape[1] / subject.spec.sample_rate for group in groups for _, waveform in group]
-    return [f"{len(groups)} batches of {BATCH} recordings of {min(lengths):.1f} to {max(lengths):.1f} s"]
+    batches = f"{len(groups)} batches" if len(groups) > 1 else "a batch"
+    return [f"{batches} of {BATCH} recordings of {min(lengths):.1f} to {max(lengths):.1f} s"]
 
 
 def _permute(

@@ -17,8 +17,8 @@ from audiotokens.verify.tally import Tally, arrays
 SAMPLE_TOLERANCE = 1e-5
 """Samples of chunked decoding may differ from one pass by this much; full scale is 1."""
 
-EXACT_DECODING = False
-"""Whether a `Codec` in exact mode must decode bit-exactly, without any tolerance."""
+EXACT_DECODING = True
+"""Whether a `Codec` in exact mode must decode bit-exactly; else it has the tolerance of others."""
 
 _THOROUGH_PLANS = 200
 
