@@ -34,7 +34,7 @@ from audiotokens.published import Published, published
 from audiotokens.spec import Spec
 
 if TYPE_CHECKING:
-    from audiotokens.tokenizer import Tokenizer
+    from audiotokens.tokenizer import Exactness, Tokenizer
 
 FOLDER_FORMAT = "audiotokens"
 FOLDER_VERSION = 1
@@ -100,7 +100,7 @@ class TokenizerRecord:
 def load(
     name_or_folder: str | os.PathLike[str],
     *,
-    exact: bool = True,
+    exact: Exactness = True,
     device: str = "cpu",
     search_width: int = 1,
     engine: Engine = "auto",
@@ -114,7 +114,8 @@ def load(
             of transformers. A name wins over a folder: write "./name" for that. Published checkpoints are
             imported on first use, from files on this machine or from the network; AUDIOTOKENS_OFFLINE=1
             keeps away from the latter.
-        exact: codes that do not depend on batch, chunking or threads; False is faster.
+        exact: True: codes and samples that do not depend on batch, chunks or threads; "float64": codes are
+            also those of other machines; see `tokenizer.Exactness`.
         device: torch device, such as "cpu" or "cuda".
         search_width: candidates that the encoder keeps through residual books (beam search): better sound
             at the same bitrate, slower. Only with 1 (greedy) do codes of many books begin with those of few.
@@ -200,7 +201,7 @@ def known_names() -> list[str]:
 def load_folder(
     folder: str | os.PathLike[str],
     *,
-    exact: bool = True,
+    exact: Exactness = True,
     device: str = "cpu",
     search_width: int = 1,
     engine: Engine = "auto",
@@ -237,12 +238,16 @@ def load_folder(
     return tokenizer
 
 
-def _load_graphs(folder: Path, *, exact: bool, device: str, search_width: int) -> Tokenizer:
+def _load_graphs(folder: Path, *, exact: Exactness, device: str, search_width: int) -> Tokenizer:
     if not has_graphs(folder):
         raise NotOfferedError(f'"{folder}" holds no exported graphs (graphs.json): use the engine "torch"')
     if device != "cpu" or search_width != 1:
         found = f'the device "{device}"' if device != "cpu" else f"a search width of {search_width}"
         raise NotOfferedError(f'{found} is for the engine "torch"; the graphs run on the CPU, greedily')
+    if isinstance(exact, str):
+        raise NotOfferedError(
+            f'the exact mode "{exact}" is for the engine "torch"; graphs have float32 alone'
+        )
     if read_folder_config(folder).spec.streams:
         from audiotokens.engines.onnx import OnnxTokenizer
 

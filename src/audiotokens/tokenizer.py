@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,13 @@ from audiotokens.spec import Spec
 from audiotokens.tokens import CodeStream, Conditioning, Source, Tokens
 
 Streams = dict[str, CodeStream]
+Exactness: TypeAlias = bool | Literal["float64", "arbitrated"]
+"""How little the feeding of the audio may change.
+
+True: codes and samples do not depend on batch, chunks or threads, in the cheapest way that works on the machine.
+"float64": codes are also those of other machines, for about twice the time. "arbitrated": those codes too, but
+float64 decides near ties alone, for devices on which it is slow. False: no care is taken.
+"""
 
 
 class Tokenizer(ABC):

@@ -21,11 +21,10 @@ from audiotokens.codec.stored import StoredModel
 from audiotokens.engines import other_engine
 from audiotokens.errors import NotOfferedError, TokensError
 from audiotokens.nn.block import Block, Sequential, in_pieces
-from audiotokens.nn.exact import Exactness
 from audiotokens.quantizers import Quantized, Quantizer
 from audiotokens.sessions import CodecDecoder, CodecEncoder
 from audiotokens.spec import Spec
-from audiotokens.tokenizer import Streams, Tokenizer
+from audiotokens.tokenizer import Exactness, Streams, Tokenizer
 from audiotokens.tokens import CodeStream, Conditioning, Tokens
 
 

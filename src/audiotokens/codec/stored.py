@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from audiotokens import config as configuration
 from audiotokens.codec.files import FORMAT_VERSION, fingerprint, read_description, read_weights, write_folder
 from audiotokens.nn.block import Sequential
-from audiotokens.nn.exact import Exactness, run_exactly
+from audiotokens.nn.exact import run_exactly
 from audiotokens.nn.storage import WeightBits, pack_tensors
 from audiotokens.spec import Spec
+from audiotokens.tokenizer import Exactness
 
 
 class StoredModel(nn.Module):

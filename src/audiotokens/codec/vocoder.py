@@ -16,9 +16,9 @@ from audiotokens.codec.facts import with_latency, with_texts
 from audiotokens.codec.stored import StoredModel
 from audiotokens.errors import NotOfferedError
 from audiotokens.nn.block import Sequential, in_pieces
-from audiotokens.nn.exact import Exactness
 from audiotokens.sessions import NetSynthesizer
 from audiotokens.spec import Spec
+from audiotokens.tokenizer import Exactness
 from audiotokens.vocoder import Vocoder
 
 

@@ -16,7 +16,6 @@ In both the books are searched in float64, so that the search has one answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +25,9 @@ from audiotokens.nn.equal import first_equal
 from audiotokens.nn.products import rows_agree
 from audiotokens.nn.recurrent import LSTM, BiLSTM
 from audiotokens.nn.search import Searcher, nearest
+from audiotokens.tokenizer import Exactness
 
-__all__ = ["Exactness", "first_equal", "has_same_bits", "nearest", "nearest_float64", "run_exactly"]
-
-Exactness: TypeAlias = bool | Literal["float64", "arbitrated"]
-"""True: the cheapest cure that works here; "float64": the second one; "arbitrated": the first, and codes that
-rounding may decide are found in float64 (`codec.arbitration`); False: none."""
+__all__ = ["first_equal", "has_same_bits", "nearest", "nearest_float64", "run_exactly"]
 
 
 def run_exactly(nets: Sequence[nn.Module], exact: Exactness) -> torch.dtype:
