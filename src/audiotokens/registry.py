@@ -245,9 +245,7 @@ def _load_graphs(folder: Path, *, exact: Exactness, device: str, search_width: i
         found = f'the device "{device}"' if device != "cpu" else f"a search width of {search_width}"
         raise NotOfferedError(f'{found} is for the engine "torch"; the graphs run on the CPU, greedily')
     if isinstance(exact, str):
-        raise NotOfferedError(
-            f'the exact mode "{exact}" is for the engine "torch"; graphs have float32 alone'
-        )
+        raise NotOfferedError(f'exact="{exact}" is for the engine "torch"; the graphs run in float32')
     if read_folder_config(folder).spec.streams:
         from audiotokens.engines.onnx import OnnxTokenizer
 

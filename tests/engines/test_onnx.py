@@ -261,7 +261,7 @@ def test_other_damage(toy_folder: Path) -> None:
 
 def test_load_chooses_the_engine(toy_original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(audiotokens.load(toy_original, engine="onnx"), OnnxTokenizer)
-    for settings in ({"device": "cuda"}, {"search_width": 4}):
+    for settings in ({"device": "cuda"}, {"search_width": 4}, {"exact": "float64"}):
         with pytest.raises(NotOfferedError, match='is for the engine "torch"'):
             audiotokens.load(toy_original, engine="onnx", **settings)  # type: ignore[arg-type]
     with pytest.raises(NotOfferedError, match='no engine "tensorrt": expected one of auto, torch, onnx'):
