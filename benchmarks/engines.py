@@ -276,7 +276,7 @@ def times_table(results: list[Row]) -> str:
         best = min(times, key=times.__getitem__)
         exact = min((side for side in times if side in FREE), key=times.__getitem__)
         length = chunk if chunk == WHOLE else f"{chunk:.0f} ms"
-        lines.append(line(family, job, length, *cells, f"{best}, {1000 / times[best]:.0f} x", exact))
+        lines.append(line(family, job, length, *cells, f"{best}, {1000 / times[best]:.3g} x", exact))
     return "\n".join(lines)
 
 
