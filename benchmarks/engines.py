@@ -41,7 +41,7 @@ FAMILIES = (
     "vocos-encodec-24khz-codec",
     "wavtokenizer-75hz",
 )
-SIDES: dict[str, tuple[str, Any]] = {
+SIDES: dict[str, tuple[Any, Any]] = {
     "torch fast": ("torch", False),
     "torch exact": ("torch", True),
     "torch float64": ("torch", "float64"),
@@ -153,11 +153,7 @@ def loaded(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     codecs: dict[str, Any] = {}
     for side, (engine, mode) in SIDES.items():
         try:
-            if engine == "onnx":
-                codecs[side] = audiotokens.load(place, engine="onnx", exact=mode)
-            else:
-                found: Any = audiotokens.load(place, engine="torch")
-                codecs[side] = found.make_exact(mode)
+            codecs[side] = audiotokens.load(place, engine=engine, exact=mode)
         except AudioTokensError as error:
             note(f"{family}: no {side}: {error}")
     return codecs

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from models import LYRA, SHIPPED, add_data, import_lyra, recordings, waveforms
 
-MODES = {"float32": True, "float64": "float64", "arbitrated": "arbitrated"}
+MODES: dict[str, Any] = {"float32": True, "float64": "float64", "arbitrated": "arbitrated"}
 _PROGRESS_SECONDS = 30
 # Margins of all codes take as long as another encode, so few recordings tell how many are near ties.
 _MARGINS_EVERY = 10
@@ -66,9 +66,9 @@ def compared(name: str, place: str, files: list[Path], share: int) -> dict[str, 
     """Encode recordings in all ways until there are so many codes."""
     import audiotokens
 
-    codecs: dict[str, Any] = {mode: audiotokens.load(place, engine="torch") for mode in MODES}
-    for mode, codec in codecs.items():
-        codec.make_exact(MODES[mode])
+    codecs: dict[str, Any] = {
+        mode: audiotokens.load(place, engine="torch", exact=exact) for mode, exact in MODES.items()
+    }
     plain, bound = codecs["float32"], codecs["arbitrated"].encoding_net.bound
     rate = plain.spec.sample_rate
     seconds, audio, told = dict.fromkeys(MODES, 0.0), 0.0, time.monotonic()
