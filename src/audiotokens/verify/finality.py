@@ -46,7 +46,7 @@ def _frames(subject: Subject, num_samples: int, random: np.random.Generator) -> 
     if count < 1:
         return []
     if subject.recorded and not subject.thorough:
-        return sorted({*random.integers(0, count, _RECORDED_FRAMES).tolist()})
+        return sorted({0, *random.integers(0, count, _RECORDED_FRAMES).tolist()})
     some = random.integers(0, count, 60 if subject.thorough else 8).tolist()
     return sorted({0, count - 1, *some})
 
