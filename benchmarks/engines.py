@@ -66,9 +66,9 @@ def main() -> None:
     results: list[Row] = []
     for family in options.families:
         results += run(options, family)
-    if options.output:
-        content = {"torch": torch.__version__, "threads": options.threads, "results": results}
-        options.output.write_text(json.dumps(content, indent=1) + "\n")
+        if options.output:
+            content = {"torch": torch.__version__, "threads": options.threads, "results": results}
+            options.output.write_text(json.dumps(content, indent=1) + "\n")
     print("\n\n".join((times_table(results), cost_table(results), flips_table(results))))
 
 

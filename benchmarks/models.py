@@ -36,8 +36,10 @@ def recordings(data: Path, *parts: str, seed: int = 0) -> list[Path]:
     """Sound files of parts of the data such as "test", in a random order."""
     from audiotokens.audio import AUDIO_SUFFIXES
 
-    found = [path for part in parts for path in (data / part).rglob("*") if path.suffix in AUDIO_SUFFIXES]
-    return [sorted(found)[index] for index in np.random.default_rng(seed).permutation(len(found))]
+    found = sorted(
+        path for part in parts for path in (data / part).rglob("*") if path.suffix in AUDIO_SUFFIXES
+    )
+    return [found[index] for index in np.random.default_rng(seed).permutation(len(found))]
 
 
 def waveforms(tokenizer: Any, files: list[Path]) -> Iterator[np.ndarray]:
