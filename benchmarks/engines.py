@@ -6,10 +6,10 @@
 DATA holds `train` and `test` with sound files. The shipped tokenizers, Lyra V2 (of its three files in the
 folder --lyra) and families at full size, with random weights and books started from latents, are exported as
 graphs and run in one process each by every engine in turns: torch in fast mode, in exact mode, in float64 and
-with near ties decided in float64, and ONNX Runtime hop by hop (exact) and a second at a time (fast). Times
-are those of a session that is pushed one hop, 100 ms or 1 s, and of a whole recording, as milliseconds per
-second of audio; the median of rounds counts. Flips are codes of recordings that differ from torch in exact
-mode, with the largest relative margin of one. ONNX Runtime always has one thread.
+with near ties decided in float64, and ONNX Runtime in exact and in fast mode. Times are those of a session
+that is pushed one hop, 100 ms or 1 s, and of a whole recording, as milliseconds per second of audio; the
+median of rounds counts. Flips are codes of recordings that differ from torch in exact mode, with the largest
+relative margin of one. ONNX Runtime always has one thread.
 """
 
 from __future__ import annotations
