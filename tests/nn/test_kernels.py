@@ -53,7 +53,9 @@ def test_depthwise_convolution(kernel: int, stride: int, dilation: int) -> None:
         torch.testing.assert_close(convolve(conv.double(), x.double()), conv(x.double()))
 
 
-@pytest.mark.parametrize(("inputs", "outputs", "groups"), [(12, 12, 3), (60, 30, 3), (4, 8, 4), (32, 2, 2), (6, 6, 6)])
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "groups"), [(12, 12, 3), (60, 30, 3), (4, 8, 4), (32, 2, 2), (6, 6, 6)]
+)
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (4, 2), (3, 2), (5, 1)])
 def test_groups_of_channels(inputs: int, outputs: int, groups: int, kernel: int, stride: int) -> None:
     torch.manual_seed(0)

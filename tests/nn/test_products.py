@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import Tensor
 
+from audiotokens.nn import products
 from audiotokens.nn.products import add_product, applies, frames_product, product, rows_agree
 
+same_rows = pytest.mark.skipif(not rows_agree(), reason="products of this machine depend on their shapes")
 PARTS = [(0, 1), (3, 4), (0, 2), (1, 6), (5, 21), (0, 130), (7, 300), (0, 300)]
 
 
@@ -19,6 +22,7 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@same_rows
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("terms", [1, 7, 384, 385, 1500])
 @pytest.mark.parametrize("columns", [1, 2, 40, 700])
@@ -42,8 +46,17 @@ def test_rows_do_not_depend_on_one_another(terms: int, columns: int) -> None:
     torch.testing.assert_close(added, rows @ weight + total, rtol=1e-4, atol=1e-4)
 
 
-def test_the_machine_is_asked() -> None:
-    assert rows_agree()
+def test_the_machine_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = products._plain
+
+    def other_bits(rows: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor | None) -> Tensor:
+        found = plain(rows, weight, bias, out)
+        return found.mul_(1 + 2.0**-23) if len(rows) == 17 else found
+
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(products, "_plain", other_bits)
+    assert not rows_agree.__wrapped__()
+    assert torch.get_num_threads() == threads
 
 
 def test_frames_keep_their_dimensions() -> None:
