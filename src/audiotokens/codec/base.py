@@ -101,7 +101,7 @@ class Codec(StoredModel, Tokenizer):
         """
         latents = self.encoder_net(waveform)
         quantized = self.quantizer(latents, num_codebooks=num_codebooks) if quantize else None
-        draws = self._decode_draws(quantized.latents if quantized else latents)
+        draws = self._decode_draws(quantized.latents.to(self._type) if quantized else latents)
         length = waveform.shape[2]
         # Cut or filled up as the length rule says.
         first, *others = (functional.pad(decoded, (0, length - decoded.shape[2])) for decoded in draws)
