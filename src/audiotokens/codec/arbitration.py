@@ -51,8 +51,9 @@ class Arbitrated(Block):
         windows = any(isinstance(block, LocalMHA) for block in net.modules())
         if net.unbounded or windows or math.isinf(past) or past > _MOST_HOPS * hop:
             far = "attention inside windows" if windows else f"a past of {past / hop:.0f} frames"
-            why = net.unbounded or far
-            raise NotOfferedError(f'near ties cannot be decided apart, because of {why}: give exact="float64"')
+            raise NotOfferedError(
+                f'near ties cannot be decided apart, because of {net.unbounded or far}: give exact="float64"'
+            )
         self.net, self.quantizer, self.hop, self.frames = net, quantizer, hop, frames
         self.past = -(-int(past) // hop) * hop
         self.wide = copy.deepcopy(net).double()
