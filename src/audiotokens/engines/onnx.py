@@ -25,10 +25,13 @@ class OnnxTokenizer(Tokenizer):
 
     About a second of a file is taken at a time. In exact mode that is tried first: where calls of more hops
     have other last bits than those of single ones, files run hop by hop, as streams do.
+
+    Attributes:
+        exact: whether codes and samples are free of the effects of pieces.
     """
 
     def __init__(self, folder: Path, spec: Spec, graphs: Graphs, *, exact: bool = True) -> None:
-        self._folder, self._spec, self._graphs, self._exact = folder, spec, graphs, exact
+        self._folder, self._spec, self._graphs, self.exact = folder, spec, graphs, exact
         self._runtime = Runtime(folder)
         self._nets: dict[str, Net] = {}
         self._block_hops = max(round(spec.frame_rate), 1)
@@ -67,7 +70,7 @@ class OnnxTokenizer(Tokenizer):
         """The same tokenizer in other engines, by name: in torch, where that is installed."""
         from audiotokens.engines import other_engine
 
-        return other_engine("torch", self.fingerprint, self._folder, exact=self._exact)
+        return other_engine("torch", self.fingerprint, self._folder, exact=self.exact)
 
     # Tokenizer
 
@@ -179,7 +182,7 @@ class OnnxTokenizer(Tokenizer):
 
     def dequantize(self, codes: Mapping[str, np.ndarray], start: int, stop: int) -> np.ndarray:
         """Latents `[1, D, T]` of the hops from `start` to `stop` of codes `[K_i, T_i]` by stream."""
-        step = 1 if self._exact and not self._hops_agree else max(stop - start, 1)
+        step = 1 if self.exact and not self._hops_agree else max(stop - start, 1)
         return self._dequantized(codes, start, stop, step)
 
     @cached_property
@@ -239,7 +242,7 @@ class OnnxTokenizer(Tokenizer):
         name = side.offline.file if side.offline else ""
         if name not in self._nets:
             steps = self._block_hops
-            self._nets[name] = Net(self._runtime, side, channels, most_steps=steps, exact=self._exact)
+            self._nets[name] = Net(self._runtime, side, channels, most_steps=steps, exact=self.exact)
         return self._nets[name]
 
     def _streaming(self, net: Net, instead: str) -> Net:

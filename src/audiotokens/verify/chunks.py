@@ -17,9 +17,6 @@ from audiotokens.verify.tally import Tally, arrays
 SAMPLE_TOLERANCE = 1e-5
 """Samples of chunked decoding may differ from one pass by this much; full scale is 1."""
 
-EXACT_DECODING = True
-"""Whether a `Codec` in exact mode must decode bit-exactly; else it has the tolerance of others."""
-
 _THOROUGH_PLANS = 200
 
 
@@ -82,9 +79,8 @@ def _where_offered(
 
 
 def sample_tolerance(subject: Subject) -> float:
-    """Return by how much the samples of two ways to decode may differ."""
-    bit_exact = EXACT_DECODING and subject.codec is not None and subject.exact
-    return 0.0 if bit_exact else SAMPLE_TOLERANCE
+    """Return by how much the samples of two ways to decode may differ: not at all where it says it is exact."""
+    return 0.0 if getattr(subject.tokenizer, "exact", False) else SAMPLE_TOLERANCE
 
 
 def _plans(
