@@ -79,7 +79,7 @@ def _where_offered(
 
 
 def sample_tolerance(subject: Subject) -> float:
-    """Return by how much the samples of two ways to decode may differ: not at all where it says it is exact."""
+    """Return by how much samples may differ: not at all where the tokenizer says that it is exact."""
     return 0.0 if getattr(subject.tokenizer, "exact", False) else SAMPLE_TOLERANCE
 
 
