@@ -50,7 +50,8 @@ class Arbitrated(Block):
         past = net.reach.past
         windows = any(isinstance(block, LocalMHA) for block in net.modules())
         if net.unbounded or windows or math.isinf(past) or past > _MOST_HOPS * hop:
-            far = "attention inside windows" if windows else f"a past of {past / hop:.0f} frames"
+            far = "an unlimited past" if math.isinf(past) else f"a past of {past / hop:.0f} frames"
+            far = "attention inside windows" if windows else far
             raise NotOfferedError(
                 f'near ties cannot be decided apart, because of {net.unbounded or far}: give exact="float64"'
             )
