@@ -26,6 +26,7 @@ from audiotokens.errors import AudioTokensError, MissingExtraError, NotOfferedEr
 from audiotokens.export import export_onnx
 from audiotokens.export.traced import EMITTERS
 from audiotokens.quantizers import LFQConfig
+from audiotokens.verify import format_verification, verify
 
 QUICK = ["gain-shape tiny", "encodec tiny", "mimi tiny"]
 # EnCodec's windows are not offered.
@@ -299,3 +300,13 @@ def test_the_command_writes_a_whole_folder(tmp_path: Path) -> None:
     for file in ("README.md", "model.safetensors", "config.json"):
         assert (tmp_path / "copy" / file).read_bytes() == (folder / file).read_bytes()
     assert CliRunner().invoke(main, ["export", str(folder)]).exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["dac tiny", "snac tiny", "mimi tiny"])
+def test_look_aheads_are_as_long_as_whole_steps(name: str) -> None:
+    tokenizer = audiotokens.load(exported(name)[0], engine="onnx")
+    spec, own = tokenizer.spec, tiny(name).spec
+    assert spec.lookahead > own.lookahead and spec.decoder_lookahead >= own.decoder_lookahead
+    waveform = {"noise": noise(1, 6000)[0]}
+    found = verify(tokenizer, promises=["I3", "I7"], waveforms=waveform)
+    assert found.ok, format_verification(found)

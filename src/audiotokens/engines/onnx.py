@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -31,7 +32,8 @@ class OnnxTokenizer(Tokenizer):
     """
 
     def __init__(self, folder: Path, spec: Spec, graphs: Graphs, *, exact: bool = True) -> None:
-        self._folder, self._spec, self._graphs, self.exact = folder, spec, graphs, exact
+        self._folder, self._graphs, self.exact = folder, graphs, exact
+        self._spec = _with_waits(spec, graphs)
         self._runtime = Runtime(folder)
         self._nets: dict[str, Net] = {}
         self._block_hops = max(round(spec.frame_rate), 1)
@@ -252,3 +254,25 @@ class OnnxTokenizer(Tokenizer):
                 f"is: use {instead}"
             )
         return net
+
+
+def _with_waits(spec: Spec, graphs: Graphs) -> Spec:
+    """Facts with look-aheads as long as whole steps make them."""
+    frames, samples = graphs.frames_per_hop, spec.output_length(graphs.hop)
+    encoder = _longest_wait(graphs.encoder, graphs.hop, frames)
+    decoder = _longest_wait(graphs.decoder, frames, samples) * graphs.hop // frames
+    return replace(
+        spec,
+        lookahead=max(spec.lookahead, encoder),
+        decoder_lookahead=max(spec.decoder_lookahead, decoder),
+    )
+
+
+def _longest_wait(side: Side | None, hop: int, made: int) -> int:
+    """What has to come in, beyond the end of a hop, before it comes out as `made` frames or samples."""
+    if side is not None and side.by_codebooks:
+        side = next(iter(side.by_codebooks.values()))
+    if side is None or side.first is None or side.middle is None:
+        return 0
+    out = side.first.gives // made
+    return max(side.first.size - hop, side.first.size + side.middle.size - (out + 1) * hop)
