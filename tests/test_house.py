@@ -26,7 +26,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Bottom first; a name is a module or a subpackage, and those on one line may import each other, in no circle.
 GROUND = [
     ["errors"],
-    ["config", "spec", "audio", "entropy", "cache"],
+    ["config", "spec", "audio", "entropy", "cache", "kept"],
     ["streams", "splice", "tokens"],
     ["tokformat", "tokenfile"],
     ["tokenizer", "vocoder", "latency", "live", "published", "hub", "plugins", "download", "recordings"],

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from audiotokens.audio import WaveformLike, as_waveform
-from audiotokens.errors import AudioError, NotOfferedError, TokensError
+from audiotokens.errors import AudioError, NotOfferedError
+from audiotokens.kept import KeptSession
 from audiotokens.nn.block import Block, State
 from audiotokens.tokenizer import Decoder, Encoder
 from audiotokens.tokens import Source, Tokens
@@ -22,45 +22,25 @@ if TYPE_CHECKING:
     from audiotokens.codec.vocoder import NetVocoder
 
 
-class _NetSession:
-    """State shared by all sessions: the net's tensors and counters of what went in and came out."""
+class _NetSession(KeptSession):
+    """State shared by all sessions: the net's tensors, and what is counted."""
 
     def __init__(self, model: StoredModel, net: Block, like: Tensor) -> None:
         if net.unbounded:
             raise NotOfferedError(f"{model.spec.name} reads whole recordings, because of {net.unbounded}")
-        self._model = model
+        super().__init__(model.fingerprint)
+        self._device = model.device
         self.state: State = net.initial_state(1, like=like)
-        self._counters = {"received": 0, "returned": 0, "finished": 0}
 
     def save(self) -> bytes:
-        from safetensors.torch import save as serialize
-
-        tensors = {f"state.{index}": tensor.clone().contiguous() for index, tensor in enumerate(self.state)}
-        metadata = {name: str(value) for name, value in self._counters.items()}
-        return serialize(
-            tensors, {**metadata, "session": type(self).__name__, "fingerprint": self._model.fingerprint}
-        )
+        arrays = (tensor.contiguous().cpu().numpy() for tensor in self.state)
+        return self._packed({f"state.{index}": array for index, array in enumerate(arrays)})
 
     def restore(self, state: bytes) -> None:
-        metadata, tensors = _parse_state(state)
-        expected = (type(self).__name__, self._model.fingerprint)
-        found = (metadata.get("session"), metadata.get("fingerprint"))
-        if found != expected:
-            raise TokensError(
-                f"the saved state is of {found[0]} {str(found[1])[:8]}, "
-                f"this is {expected[0]} {expected[1][:8]}: restore it where it came from"
-            )
-        self.state = tuple(tensors[f"state.{i}"].to(self._model.device) for i in range(len(tensors)))
+        metadata, arrays = self._unpacked(state)
+        tensors = (torch.from_numpy(arrays[f"state.{index}"].copy()) for index in range(len(arrays)))
+        self.state = tuple(tensor.to(self._device) for tensor in tensors)
         self._counters = {name: int(metadata[name]) for name in self._counters}
-
-    def fork(self) -> Self:
-        twin = copy.copy(self)
-        twin._counters = dict(self._counters)
-        return twin
-
-    def _check_open(self) -> None:
-        if self._counters["finished"]:
-            raise TokensError("the session is finished; start another one")
 
 
 class CodecEncoder(_NetSession, Encoder):
@@ -206,18 +186,3 @@ class NetSynthesizer(_NetSession, Synthesizer):
         self._counters["received"] += features.shape[1]
         self._counters["returned"] += waveform.shape[2]
         return np.ascontiguousarray(waveform[0].cpu().numpy(), dtype=np.float32)
-
-
-def _parse_state(state: bytes) -> tuple[dict[str, str], dict[str, Tensor]]:
-    import json
-
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        tensors = load(state)
-        size = int.from_bytes(state[:8], "little")
-        metadata: dict[str, str] = json.loads(state[8 : 8 + size])["__metadata__"]
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise TokensError(f"the saved state cannot be read ({error}); save it again") from None
-    return metadata, tensors

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-import json
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from audiotokens.audio import WaveformLike, as_waveform
 from audiotokens.engines.steps import Net, StepState
-from audiotokens.errors import AudioError, TokensError, one_line
+from audiotokens.errors import AudioError, TokensError
+from audiotokens.kept import KeptSession
 from audiotokens.tokenizer import Decoder, Encoder, Session, Tokenizer
 from audiotokens.tokens import Source, Tokens
 
@@ -18,52 +17,30 @@ if TYPE_CHECKING:
     from audiotokens.engines.onnx import OnnxTokenizer
 
 
-class GraphSession(Session):
-    """State shared by all sessions: that of the net, and counters of what went in and came out."""
+class GraphSession(KeptSession, Session):
+    """State shared by all sessions: that of the net, and what is counted."""
 
     def __init__(self, model: Tokenizer, net: Net) -> None:
-        self._fingerprint, self._net = model.fingerprint, net
-        self._state = net.begin()
-        self._counters = {"received": 0, "returned": 0, "finished": 0}
+        super().__init__(model.fingerprint)
+        self._net, self._state = net, net.begin()
 
     def save(self) -> bytes:
-        from safetensors.numpy import save as serialize
-
         tensors = {f"state.{index}": tensor for index, tensor in enumerate(self._state.tensors)}
-        counters = self._counters | {"started": int(self._state.started), "out": self._state.returned}
-        metadata = {name: str(value) for name, value in counters.items()}
-        kind = {"session": type(self).__name__, "fingerprint": self._fingerprint}
-        data: bytes = serialize({**tensors, "waiting": self._state.waiting}, {**metadata, **kind})
-        return data
+        numbers = {"started": int(self._state.started), "out": self._state.returned}
+        return self._packed({**tensors, "waiting": self._state.waiting}, numbers)
 
     def restore(self, state: bytes) -> None:
-        metadata, tensors = _parse_state(state)
-        expected = (type(self).__name__, self._fingerprint)
-        found = (metadata.get("session"), metadata.get("fingerprint"))
-        if found != expected:
-            raise TokensError(
-                f"the saved state is of {found[0]} {str(found[1])[:8]}, "
-                f"this is {expected[0]} {expected[1][:8]}: restore it where it came from"
-            )
+        metadata, tensors = self._unpacked(state)
         try:
             counters = {name: int(metadata[name]) for name in self._counters}
             waiting = tensors.pop("waiting")
             handed_on = tuple(tensors[f"state.{index}"] for index in range(len(tensors)))
-            found_state = StepState(waiting, handed_on, bool(int(metadata["started"])), int(metadata["out"]))
+            found = StepState(waiting, handed_on, bool(int(metadata["started"])), int(metadata["out"]))
         except (KeyError, ValueError):
             raise TokensError("the saved state is incomplete; save it again") from None
-        if not self._net.fits(found_state):
+        if not self._net.fits(found):
             raise TokensError("the saved state has other shapes than this session; save it again")
-        self._state, self._counters = found_state, counters
-
-    def fork(self) -> Self:
-        twin = copy.copy(self)
-        twin._counters = dict(self._counters)
-        return twin
-
-    def _check_open(self) -> None:
-        if self._counters["finished"]:
-            raise TokensError("the session is finished; start another one")
+        self._state, self._counters = found, counters
 
 
 class OnnxEncoder(GraphSession, Encoder):
@@ -142,16 +119,3 @@ class OnnxDecoder(GraphSession, Decoder):
             samples = np.pad(samples, ((0, 0), (0, due - returned - samples.shape[1])))
         self._counters["returned"] += samples.shape[1]
         return np.ascontiguousarray(samples, dtype=np.float32)
-
-
-def _parse_state(state: bytes) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        tensors = load(state)
-        size = int.from_bytes(state[:8], "little")
-        metadata: dict[str, str] = json.loads(state[8 : 8 + size])["__metadata__"]
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise TokensError(f"the saved state cannot be read ({one_line(error)}); save it again") from None
-    return metadata, tensors

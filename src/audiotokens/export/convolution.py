@@ -85,7 +85,7 @@ def _single(value: Any) -> tuple[int]:
     return (value,) if isinstance(value, int) else tuple(value)
 
 
-def overlap_add(frames: Traced, hop: int, tail: Any = None) -> Traced:
+def overlap_add(frames: Traced, hop: int, tail: Any) -> Traced:
     """Add windows `[B, n, span]` up every `hop` samples to `[B, 1, (n - 1) hop + span]`, on top of a tail."""
     batch, count, span = frames.shape
     parts = -(-span // hop)
@@ -97,9 +97,7 @@ def overlap_add(frames: Traced, hop: int, tail: Any = None) -> Traced:
         total = part if total is None else total + part
     samples = reshape(total, batch, 1, total.shape[1] * hop)
     samples = cut(samples, 2, 0, (count - 1) * hop + span)
-    if tail is None or same(tail.shape[2], 0):
-        return samples
-    if isinstance(tail, Tensor) and not bool(tail.any()):
+    if same(tail.shape[2], 0) or (isinstance(tail, Tensor) and not bool(tail.any())):
         return samples
     size = tail.shape[2]
     begun: Traced = cat([samples[..., :size] + tail, samples[..., size:]], 2)

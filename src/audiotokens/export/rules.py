@@ -64,17 +64,17 @@ def _depthwise(block: conv.DepthwiseConv1d, x: Traced) -> Traced:
 
 
 @_rule(transforms.IMDCT, "synthesize")
-def _inverse_mdct(block: transforms.IMDCT, x: Traced, tail: Any = None) -> Traced:
+def _inverse_mdct(block: transforms.IMDCT, x: Traced, tail: Any) -> Traced:
     return overlap_add(x.mT @ block.basis, block.hop, tail)
 
 
 @_rule(transforms.ISTFT, "synthesize")
-def _inverse_stft(block: transforms.ISTFT, x: Traced, tail: Any = None) -> Traced:
+def _inverse_stft(block: transforms.ISTFT, x: Traced, tail: Any) -> Traced:
     """A product with cosines and sines; the last channel marks the frames that exist."""
     window = traced(block.window)
     frames = x[:, :-1].mT @ (inverse_fourier_basis(block.n_fft) * window)
     squares = x[:, -1:].mT @ window.square()[None]
-    tails = [None, None] if tail is None else [tail[:, :1], tail[:, 1:]]
+    tails = tail[:, :1], tail[:, 1:]
     sums = [overlap_add(part, block.hop, begun) for part, begun in zip((frames, squares), tails)]
     found: Traced = cat(sums, 1)
     return found
