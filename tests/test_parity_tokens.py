@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import token_cases as cases
 
 from audiotokens.errors import TokensError
 from audiotokens.tokenfile import read_tokens, write_tokens
 from audiotokens.tokens import CodeStream, Conditioning, Segment, Tokens
 
-
-def _neighbour(name: str) -> ModuleType:
-    """Import a file that stands beside this one."""
-    found = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    sys.modules[name] = module
-    found.loader.exec_module(module)
-    return module
-
-
-cases = _neighbour("token_cases")
 Golden = Callable[[Path], Tokens]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import subprocess
 import sys
@@ -12,10 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+import running
 
 import audiotokens
 from audiotokens import Tokenizer, Tokens, load, read_audio, read_tokens
@@ -34,19 +33,6 @@ from audiotokens.recordings import (
 )
 from audiotokens.verify import verify
 
-
-def _neighbour(name: str) -> ModuleType:
-    """Import a file that stands beside this one."""
-    found = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    sys.modules[name] = module
-    found.loader.exec_module(module)
-    return module
-
-
-running = _neighbour("running")
 HOP, RATE, Running, Whole = running.HOP, running.RATE, running.Running, running.Whole
 
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import json
 import re
 import struct
-import sys
 import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+import token_cases as cases
 
 from audiotokens.errors import TokenFileError
 from audiotokens.tokenfile import Salvage, read_tokens, write_tokens
@@ -31,20 +28,6 @@ MOST_SECONDS = 5.0
 
 Random = np.random.Generator
 Mutation = Callable[[bytes, Random, bytes], bytes]
-
-
-def _neighbour(name: str) -> ModuleType:
-    """Import a file that stands beside this one."""
-    found = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    sys.modules[name] = module
-    found.loader.exec_module(module)
-    return module
-
-
-cases = _neighbour("token_cases")
 
 
 def encoded(tokens: Tokens) -> bytes:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import faulty
 import numpy as np
 import pytest
 
@@ -29,20 +28,6 @@ from audiotokens.verify import (
 )
 from audiotokens.verify.recordings import read_recordings
 from audiotokens.verify.tally import Tally
-
-
-def _neighbour(name: str) -> ModuleType:
-    """Import a file that stands beside this one."""
-    found = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    sys.modules[name] = module
-    found.loader.exec_module(module)
-    return module
-
-
-faulty = _neighbour("faulty")
 
 
 @pytest.fixture(scope="module")
