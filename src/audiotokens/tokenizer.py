@@ -25,8 +25,9 @@ Exactness: TypeAlias = bool | Literal["float64", "arbitrated"]
 """How little the feeding of the audio may change.
 
 True: codes and samples do not depend on batch, chunks or threads, in the cheapest way that works on the
-machine. "float64": codes are also those of other machines, for about twice the time. "arbitrated": those
-codes too, but float64 decides near ties alone, for devices on which it is slow. False: no care is taken.
+machine. "float64": rounding, as another machine does it, changes about one latent value in 10^8, for about
+twice the time. "arbitrated": the codes of float64, which decides near ties alone, for devices on which it is
+slow. False: no care is taken.
 """
 
 

@@ -7,8 +7,8 @@ flip codes. There are two cures:
   the frames beside it (`nn.products`, `nn.activations`, `nn.kernels`). Nearly free, for codes and samples,
   bit by bit, on one machine.
 - float64. Latents are rounded to float32 before the search: two float64 results that differ by rounding noise
-  round to one float32 value but for about one value in 10^8. So codes are also those of other machines and
-  devices, at about twice the time.
+  round to one float32 value but for about one value in 10^8, on another machine or device too. It takes
+  about twice the time.
 
 In both the books are searched in float64, so that the search has one answer.
 """
