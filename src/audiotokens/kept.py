@@ -5,22 +5,30 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from audiotokens.errors import TokensError, one_line
 
 
+class Marked(Protocol):
+    """What has a fingerprint."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal SHA-256 over configuration and weights."""
+
+
 class KeptSession:
     """Counters of what went in and came out, and a state of arrays that is saved with them.
 
     Args:
-        fingerprint: of the tokenizer or vocoder.
+        model: the tokenizer or vocoder; its fingerprint is asked for when a state is saved or restored.
     """
 
-    def __init__(self, fingerprint: str) -> None:
-        self._fingerprint = fingerprint
+    def __init__(self, model: Marked) -> None:
+        self._model = model
         self._counters = {"received": 0, "returned": 0, "finished": 0}
 
     def fork(self) -> Self:
@@ -38,7 +46,7 @@ class KeptSession:
         from safetensors.numpy import save
 
         numbers = {name: str(value) for name, value in {**self._counters, **(more or {})}.items()}
-        origin = {"session": type(self).__name__, "fingerprint": self._fingerprint}
+        origin = {"session": type(self).__name__, "fingerprint": self._model.fingerprint}
         data: bytes = save(dict(tensors), {**numbers, **origin})
         return data
 
@@ -57,7 +65,7 @@ class KeptSession:
             metadata: dict[str, str] = json.loads(state[8 : 8 + size])["__metadata__"]
         except (SafetensorError, ValueError, KeyError) as error:
             raise TokensError(f"the saved state cannot be read ({one_line(error)}); save it again") from None
-        expected = (type(self).__name__, self._fingerprint)
+        expected = (type(self).__name__, self._model.fingerprint)
         found = (metadata.get("session"), metadata.get("fingerprint"))
         if found != expected:
             raise TokensError(

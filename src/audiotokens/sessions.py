@@ -28,7 +28,7 @@ class _NetSession(KeptSession):
     def __init__(self, model: StoredModel, net: Block, like: Tensor) -> None:
         if net.unbounded:
             raise NotOfferedError(f"{model.spec.name} reads whole recordings, because of {net.unbounded}")
-        super().__init__(model.fingerprint)
+        super().__init__(model)
         self._device = model.device
         self.state: State = net.initial_state(1, like=like)
 

@@ -21,7 +21,7 @@ class GraphSession(KeptSession, Session):
     """State shared by all sessions: that of the net, and what is counted."""
 
     def __init__(self, model: Tokenizer, net: Net) -> None:
-        super().__init__(model.fingerprint)
+        super().__init__(model)
         self._net, self._state = net, net.begin()
 
     def save(self) -> bytes:
